@@ -1,0 +1,79 @@
+/** Owns how the browser asks the two APIs: time limits, what may be asked again, and how long to wait before. */
+
+const limits = {
+  requestMsMax: 8000, // a phone on a bad network answers within this or not at all
+  retriesMax: 4, // after them the voter is told, never left waiting
+  retryMsFirst: 500, // doubles each time
+  retryMsMax: 15000, // bounds a Retry-After too; four of these outlast a limit that is counted by the minute
+};
+
+/** The results API's address, with a slash at its end. */
+export const base = new URL("../", import.meta.url).href;
+
+export const campaignUrl = (root, campaign) => `${root}v1/campaigns/${encodeURIComponent(campaign)}`;
+
+/** Why a request gave no answer; `unknown` means that asking again is safe and may help. */
+export class Refusal extends Error {
+  constructor(code, status = 0, waitMs = 0) {
+    super(code);
+    this.code = code;
+    this.status = status;
+    this.waitMs = waitMs;
+    this.unknown = status === 0 || status === 429 || status >= 500;
+  }
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null; // a proxy's HTML page in place of an answer
+  }
+}
+
+let clockSkewMs = 0;
+
+/** The server's time: phones are wrong by minutes. It is known where the Date header may be read, so not in embeds. */
+export const nowMs = () => Date.now() + clockSkewMs;
+
+async function answerOf(response) {
+  clockSkewMs = Date.parse(response.headers.get("Date")) - Date.now() || clockSkewMs;
+  const body = parsed(await response.text());
+  if (response.ok && body) return body;
+  const waitMs = 1000 * (parseFloat(response.headers.get("Retry-After")) || 0);
+  throw new Refusal((body && body.code) || "unreadable", response.ok ? 0 : response.status, waitMs);
+}
+
+/** Returns the JSON of a 2xx answer; everything else is thrown as a Refusal. */
+export async function ask(url, init = {}) {
+  const abort = new AbortController();
+  const timer = setTimeout(() => abort.abort(), limits.requestMsMax);
+  try {
+    return await answerOf(await fetch(url, { ...init, signal: abort.signal, credentials: "omit" }));
+  } catch (error) {
+    throw error instanceof Refusal ? error : new Refusal("unreachable");
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function pauseMs(attempt, askedMs) {
+  const ms = Math.min(limits.retryMsMax, Math.max(askedMs, limits.retryMsFirst * 2 ** attempt));
+  return ms * (1 + Math.random() / 2); // the jitter only adds
+}
+
+/** Asks again while that may help. Only for requests that may be repeated, which a like is: it is its identity. */
+export async function askUntilAnswered(url, init, onRetry = () => {}) {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return { body: await ask(url, init), retried: attempt > 0 };
+    } catch (refusal) {
+      if (!refusal.unknown || attempt === limits.retriesMax) throw refusal;
+      onRetry();
+      await new Promise((resume) => { setTimeout(resume, pauseMs(attempt, refusal.waitMs)); });
+    }
+  }
+}
+
+/** A string body is sent as text/plain, which needs no CORS preflight. */
+export const post = (content) => ({ method: "POST", body: JSON.stringify(content) });

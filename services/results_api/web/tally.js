@@ -1,0 +1,97 @@
+/** Owns the counts of one campaign as this page knows them, and for embeds the polling of the results. */
+import { ask, base, campaignUrl } from "./requests.js";
+
+const limits = {
+  pollMsEvery: 15000, // embeds are readers above all: 100 reads for one like
+  pollMsMax: 120000, // the pause doubles up to this while the results do not answer
+};
+
+export class Tally {
+  constructor(campaign) {
+    this.campaign = campaign;
+    this.sealed = false;
+    this.names = new Map();
+    this.server = new Map(); // candidate -> likes in the results; null while they are hidden
+    this.own = new Map(); // candidate -> the number that a counted like promises at least
+    this.onChange = new Set();
+    this.onScreen = new Set();
+    this.timer = 0;
+    this.fetching = false;
+    this.nextPollMs = 0;
+    this.pollGapMs = limits.pollMsEvery;
+    this.observer = new IntersectionObserver((entries) => this.seen(entries));
+    document.addEventListener("visibilitychange", () => this.poll());
+  }
+
+  /**
+   * The number to show. The results lag a counted like by a second or two, so such a like promises "what was shown when
+   * it was sent, plus one", and the promise is dropped as soon as the results reach it. Because the number is from before
+   * sending, a snapshot that holds the like already reaches it too: nothing is added twice, nothing jumps back.
+   */
+  shown(candidate) {
+    const likes = this.server.get(candidate);
+    return typeof likes === "number" ? Math.max(likes, this.own.get(candidate) || 0) : null;
+  }
+
+  promise(candidate, shownBefore) {
+    if (shownBefore !== null && this.server.get(candidate) <= shownBefore) this.own.set(candidate, shownBefore + 1);
+  }
+
+  take(candidate, likes) {
+    this.server.set(candidate, likes);
+    if (likes >= this.own.get(candidate)) this.own.delete(candidate);
+  }
+
+  changed() {
+    this.onChange.forEach((render) => render());
+  }
+
+  watch(element) {
+    this.observer.observe(element);
+  }
+
+  unwatch(element) {
+    this.observer.unobserve(element);
+    this.onScreen.delete(element);
+  }
+
+  seen(entries) {
+    for (const { isIntersecting, target } of entries) {
+      if (isIntersecting) this.onScreen.add(target);
+      else this.onScreen.delete(target);
+    }
+    this.poll();
+  }
+
+  /** One fetch for all watched buttons, and only while somebody can see one of them. */
+  async poll() {
+    clearTimeout(this.timer);
+    if (this.fetching || this.sealed || document.hidden || this.onScreen.size === 0) return;
+    if (this.nextPollMs > Date.now()) {
+      this.timer = setTimeout(() => this.poll(), this.nextPollMs - Date.now());
+      return;
+    }
+    this.fetching = true;
+    await this.fetchOnce();
+    this.fetching = false;
+    this.nextPollMs = Date.now() + this.pollGapMs * (1 + Math.random() / 4);
+    this.poll();
+  }
+
+  async fetchOnce() {
+    try {
+      const body = await ask(`${campaignUrl(base, this.campaign)}/results`);
+      this.sealed = body.sealed;
+      for (const row of body.results) {
+        this.names.set(row.code, row.name);
+        this.take(row.code, row.likes);
+      }
+      this.pollGapMs = limits.pollMsEvery;
+      this.changed();
+    } catch (refusal) {
+      // The last numbers stay on the page, and liking does not need them.
+      this.pollGapMs = Math.min(limits.pollMsMax, this.pollGapMs * 2);
+      console.warn(`dianzan: results of ${this.campaign}:`, refusal);
+    }
+  }
+}
