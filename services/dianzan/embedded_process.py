@@ -43,7 +43,7 @@ def popen(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     drop = account.uid is not None and not account.prefix
     try:
-        return subprocess.Popen(  # noqa: S603 - our own list, no shell
+        return subprocess.Popen(
             [*account.prefix, *command],
             cwd=cwd,
             stdin=subprocess.DEVNULL,

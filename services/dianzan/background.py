@@ -1,0 +1,33 @@
+"""Background tasks: named, and the death of one stops the process loudly instead of leaving it half alive."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from dianzan import logs
+
+_log = logs.get(__name__)
+
+
+def spawn(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run `work` as a named task. If it ends with an error the process gets SIGTERM, so that it stops in order."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_stop_on_error)
+    return task
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has ended."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _stop_on_error(task: asyncio.Task[None]) -> None:
+    if task.cancelled() or task.exception() is None:
+        return
+    _log.critical("background task died; stopping", task=task.get_name(), exc_info=task.exception())
+    os.kill(os.getpid(), signal.SIGTERM)

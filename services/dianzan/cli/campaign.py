@@ -1,0 +1,109 @@
+"""`dianzan campaign`: create, import candidates, list, show, publish, close."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dianzan.campaign import read_rules
+from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
+from dianzan.errors import DianzanError
+from dianzan.ledger import StoredCampaign
+from dianzan.roster import read_roster
+
+app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
+
+Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
+File = Annotated[Path, typer.Argument(metavar="FILE")]
+
+
+@app.command()
+def create(file: File, data: Data = DATA_DEFAULT) -> None:
+    """Create a campaign from a YAML file, or change the rules of one that exists."""
+
+    async def work(stores: Stores) -> None:
+        rules = read_rules(file)
+        if await stores.lifecycle.create(rules):
+            typer.echo(f"Created {rules.id}. Next: dianzan campaign import-candidates {rules.id} FILE")
+        else:
+            typer.echo(
+                f"Changed {rules.id}. If it is published: dianzan campaign publish {rules.id} brings it into force."
+            )
+
+    run(data, work)
+
+
+@app.command("import-candidates")
+def import_candidates(campaign: Id, file: File, data: Data = DATA_DEFAULT) -> None:
+    """Add or correct candidates from a CSV or XLSX file; a bad file is refused whole, every bad line named."""
+
+    async def work(stores: Stores) -> None:
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise DianzanError(f"{file} cannot be read: {error.strerror}.") from error
+        added, corrected = await stores.lifecycle.import_candidates(campaign, read_roster(file.name, content))
+        typer.echo(f"{added} candidates added, {corrected} corrected. Next: dianzan campaign publish {campaign}")
+
+    run(data, work)
+
+
+@app.command("list")
+def list_campaigns(data: Data = DATA_DEFAULT) -> None:
+    """Show all campaigns."""
+
+    async def work(stores: Stores) -> None:
+        table = Table("id", "title", "state", "opens", "closes", "results")
+        for each in await stores.ledger.campaigns():
+            rules = each.rules.model_dump(mode="json")
+            table.add_row(each.id, rules["title"], each.state, rules["opens"], rules["closes"], rules["results"])
+        Console().print(table)
+
+    run(data, work)
+
+
+@app.command()
+def show(campaign: Id, data: Data = DATA_DEFAULT) -> None:
+    """Show one campaign's rules, state and candidates."""
+
+    async def work(stores: Stores) -> None:
+        stored = await stores.lifecycle.stored(campaign)
+        _show(stored)
+        table = Table("code", "name", "kind", "district", "category")
+        for each in (await stores.ledger.candidates(stored.number)).values():
+            table.add_row(each.code, each.name, each.kind, each.district, each.category)
+        Console().print(table)
+
+    run(data, work)
+
+
+def _show(stored: StoredCampaign) -> None:
+    typer.echo(f"state: {stored.state} (version {stored.version})")
+    for name, value in stored.rules.model_dump(mode="json").items():
+        typer.echo(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+
+
+@app.command()
+def publish(campaign: Id, data: Data = DATA_DEFAULT) -> None:
+    """Take likes from `opens` on; again after a change, to bring it into force."""
+
+    async def work(stores: Stores) -> None:
+        document = await stores.lifecycle.publish(campaign)
+        typer.echo(f"Published {campaign}, version {document.version}, {len(document.candidates)} candidates.")
+
+    run(data, work)
+
+
+@app.command()
+def close(campaign: Id, data: Data = DATA_DEFAULT) -> None:
+    """Take no more likes, for good. `dianzan seal` does this too, and then publishes the final tally."""
+
+    async def work(stores: Stores) -> None:
+        await stores.lifecycle.close(campaign)
+        typer.echo(f"Closed {campaign}. Next: dianzan seal {campaign}")
+
+    run(data, work)

@@ -1,0 +1,39 @@
+"""All commands of `dianzan`."""
+
+from __future__ import annotations
+
+import typer
+
+from dianzan.cli import audit, campaign
+from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
+from dianzan.cli.token import token
+from dianzan.cli.up import up
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="dianzan (点赞): takes the likes of a public campaign, and can prove the tally.",
+)
+app.command()(up)
+app.add_typer(campaign.app, name="campaign")
+app.command()(token)
+app.command()(audit.seal)
+app.command("recount")(audit.recount_command)
+app.command()(audit.record)
+
+
+@app.command()
+def migrate(data: Data = DATA_DEFAULT) -> None:
+    """Create or update the database's tables."""
+
+    async def work(stores: Stores) -> list[str]:
+        return await stores.ledger.migrate()
+
+    applied = run(data, work)
+    typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+def main() -> None:
+    """Entry point of the `dianzan` command."""
+    app()

@@ -1,0 +1,83 @@
+"""How a command finds the running stores: the two URLs, or the data folder of a running `dianzan up`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import asyncpg
+import typer
+from redis.exceptions import RedisError
+
+from dianzan.embedded import StoreAddresses, find_stores
+from dianzan.errors import DianzanError, LedgerError, StoreError
+from dianzan.ledger import AWAY, Ledger
+from dianzan.lifecycle import Lifecycle
+from dianzan.vote_store import VoteStore, connect
+
+DATA_DEFAULT = Path(".dianzan")
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data", envvar="DIANZAN_DATA", help="Data folder of a running `dianzan up`, unless both store URLs are set."
+    ),
+]
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Both stores, open, and the campaign steps over them."""
+
+    store: VoteStore
+    ledger: Ledger
+    lifecycle: Lifecycle
+
+
+def addresses(data: Path) -> StoreAddresses:
+    """`DIANZAN_REDIS_URL` and `DIANZAN_DATABASE_URL` where set, else what runs on the data folder."""
+    redis_url, database_url = os.environ.get("DIANZAN_REDIS_URL"), os.environ.get("DIANZAN_DATABASE_URL")
+    if redis_url and database_url:
+        return StoreAddresses(redis_url, database_url)
+    if redis_url or database_url:
+        raise StoreError("Set both DIANZAN_REDIS_URL and DIANZAN_DATABASE_URL, or neither.")
+    return find_stores(data)
+
+
+@asynccontextmanager
+async def open_stores(found: StoreAddresses) -> AsyncIterator[Stores]:
+    """Both stores for the length of a command. What they raise where they are away becomes one sentence."""
+    store = VoteStore(connect(found.redis_url))
+    ledger = await Ledger.connect(found.database_url)
+    try:
+        yield Stores(store, ledger, Lifecycle(store, ledger))
+    except AWAY as error:
+        raise LedgerError(f"Postgres does not answer ({error}): is DIANZAN_DATABASE_URL right?") from error
+    except asyncpg.UndefinedTableError as error:
+        raise LedgerError("The database has no tables yet: run dianzan migrate.") from error
+    except RedisError as error:
+        raise StoreError(f"The store does not answer ({error}): is DIANZAN_REDIS_URL right?") from error
+    finally:
+        await store.aclose()
+        await ledger.aclose()
+
+
+def run(data: Path, work: Callable[[Stores], Awaitable[Answer]]) -> Answer:
+    """Run a command's work against the stores; a refusal is printed as a sentence and ends with exit code 1."""
+
+    async def with_stores() -> Answer:
+        async with open_stores(addresses(data)) as stores:
+            return await work(stores)
+
+    try:
+        return asyncio.run(with_stores())
+    except DianzanError as error:
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        raise typer.Exit(1) from error

@@ -1,0 +1,167 @@
+"""`dianzan up`: everything on one machine by one command, on stores from wheels or on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from dianzan.campaign import parse_rules
+from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, addresses, open_stores
+from dianzan.embedded import EmbeddedStores, StoreAddresses
+from dianzan.errors import DianzanError
+from dianzan.roster import read_roster
+from dianzan.supervisor import Service, Supervisor, SupervisorError
+
+DEMO = "demo"
+DEMO_DAYS = 60
+
+Port = Annotated[int, typer.Option(min=1, max=65_535)]
+
+
+def up(
+    data: Data = DATA_DEFAULT,
+    vote_port: Port = 8000,
+    results_port: Port = 8001,
+    worker_port: Port = 8002,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Start stores, vote API, results API and tally worker with a demo campaign; Ctrl-C stops all in order.
+
+    With DIANZAN_REDIS_URL and DIANZAN_DATABASE_URL set it runs against those servers instead of starting its own.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    try:
+        with _running(data.expanduser().absolute(), host, vote_port, results_port, worker_port) as everything:
+            _greet(host, vote_port, results_port, data)
+            _watch(everything, stopping)
+            typer.echo("Stopping.")
+    except DianzanError as error:
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        raise typer.Exit(1) from error
+    typer.echo("Stopped; the data is kept.")
+
+
+class _Everything:
+    """What runs: the services, and the stores where they are ours."""
+
+    def __init__(self, supervisor: Supervisor, embedded: EmbeddedStores | None) -> None:
+        self._supervisor, self._embedded = supervisor, embedded
+
+    def poll(self) -> str | None:
+        return self._supervisor.poll() or (self._embedded.poll() if self._embedded else None)
+
+
+@contextmanager
+def _running(data: Path, host: str, vote_port: int, results_port: int, worker_port: int) -> Iterator[_Everything]:
+    with ExitStack() as stack:
+        found, embedded = _stores(stack, data)
+        supervisor = Supervisor(data, host)
+        supervisor.stop_leftovers()
+        _print_notices(supervisor.notices)
+        _prepare(found)
+        shared = {
+            "DIANZAN_REDIS_URL": found.redis_url,
+            "DIANZAN_DATABASE_URL": found.database_url,
+            "DIANZAN_HOST": host,
+        }
+        vote_url = os.environ.get("DIANZAN_VOTE_URL", f"http://{_shown(host)}:{vote_port}")
+        stack.callback(_stop, supervisor)
+        supervisor.start(Service("vote_api", vote_port, "--vote-port", {**shared, "DIANZAN_VOTE_PORT": str(vote_port)}))
+        supervisor.start(
+            Service("tally_worker", worker_port, "--worker-port", {**shared, "DIANZAN_WORKER_PORT": str(worker_port)})
+        )
+        results = {**shared, "DIANZAN_RESULTS_PORT": str(results_port), "DIANZAN_VOTE_URL": vote_url}
+        supervisor.start(Service("results_api", results_port, "--results-port", results))
+        supervisor.wait_ready()
+        yield _Everything(supervisor, embedded)
+
+
+def _stores(stack: ExitStack, data: Path) -> tuple[StoreAddresses, EmbeddedStores | None]:
+    if os.environ.get("DIANZAN_REDIS_URL") or os.environ.get("DIANZAN_DATABASE_URL"):
+        return addresses(data), None
+    embedded = EmbeddedStores(data)
+    found = embedded.start()
+    stack.callback(_stop, embedded)
+    _print_notices(embedded.notices)
+    return found, embedded
+
+
+def _prepare(found: StoreAddresses) -> None:
+    """Migrate, and create the demo campaign where there is none; Valkey's functions are loaded by publishing."""
+
+    async def work() -> None:
+        async with open_stores(found) as stores:
+            await stores.ledger.migrate()
+            await stores.store.load_library()
+            await create_demo(stores)
+
+    asyncio.run(work())
+
+
+async def create_demo(stores: Stores) -> None:
+    """Create and publish the demo campaign, open from today on; one that exists stays as it is."""
+    if await stores.ledger.campaign(DEMO) is not None:
+        return
+    folder = files("dianzan") / "demo"
+    raw = yaml.safe_load((folder / "campaign.yaml").read_text(encoding="utf-8"))
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    raw |= {"opens": today.isoformat(), "closes": (today + timedelta(days=DEMO_DAYS)).isoformat()}
+    await stores.lifecycle.create(parse_rules(raw, "the demo campaign"))
+    roster = read_roster("candidates.csv", (folder / "candidates.csv").read_bytes())
+    await stores.lifecycle.import_candidates(DEMO, roster)
+    await stores.lifecycle.publish(DEMO)
+
+
+def _watch(everything: _Everything, stopping: threading.Event) -> None:
+    while not stopping.wait(0.2):
+        dead = everything.poll()
+        if dead:
+            raise SupervisorError(f"{dead}\nEverything else is stopped in order; no counted like is lost.")
+
+
+def _greet(host: str, vote_port: int, results_port: int, data: Path) -> None:
+    vote, results = f"http://{_shown(host)}:{vote_port}", f"http://{_shown(host)}:{results_port}"
+    typer.echo(
+        f"""dianzan is ready.
+
+  page         {results}/
+  vote API     {vote}/docs
+  results API  {results}/docs
+  data         {data}
+
+Try, in another shell:
+
+  TOKEN=$(curl -s {vote}/v1/campaigns/{DEMO}/voters --json '{{}}' | cut -d'"' -f4)
+  curl -s {vote}/v1/campaigns/{DEMO}/likes -H "Authorization: Bearer $TOKEN" --json '{{"candidates": ["c01"]}}'
+  curl -s {results}/v1/campaigns/{DEMO}/candidates/c01
+
+Ctrl-C stops everything in order."""
+    )
+
+
+def _stop(running: Supervisor | EmbeddedStores) -> None:
+    running.notices.clear()
+    running.stop()
+    _print_notices(running.notices)
+
+
+def _shown(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+
+
+def _print_notices(notices: list[str]) -> None:
+    for notice in notices:
+        typer.echo(notice)

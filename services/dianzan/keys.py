@@ -1,0 +1,73 @@
+"""Every key in the store, built here and nowhere else; what `parse` does not know has leaked."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+CAMPAIGN_ID: Final = r"[a-z0-9][a-z0-9-]{0,31}"
+
+# Hash: campaign id -> version of its document.
+CAMPAIGNS: Final = "dianzan:campaigns"
+
+
+def document(campaign: str) -> str:
+    """String: the published document of a campaign as JSON."""
+    return f"dianzan:campaign:{campaign}"
+
+
+def tokens_minted(campaign: str, network: int, minute: int) -> str:
+    """String: voter tokens given to one network tag in one Unix minute; expires after two."""
+    return f"dianzan:minted:{campaign}:{network}:{minute}"
+
+
+def tag(campaign: str, shard: int) -> str:
+    """The hash tag all keys of a shard share, so that a shard lives in one cluster slot."""
+    return f"{{{campaign}:{shard}}}"
+
+
+def gate(campaign: str, shard: int) -> str:
+    """String: the rules the shard counts by while open, or `closed`; missing means refuse."""
+    return f"{tag(campaign, shard)}:gate"
+
+
+def counts(campaign: str, shard: int) -> str:
+    """Hash: candidate index -> likes ever counted by the shard."""
+    return f"{tag(campaign, shard)}:counts"
+
+
+def stream(campaign: str, shard: int) -> str:
+    """Stream: one entry a batch, until its likes are committed to the ledger."""
+    return f"{tag(campaign, shard)}:stream"
+
+
+def marks_prefix(campaign: str, shard: int, window_day: int) -> str:
+    """What `marks` begins with; the server function appends the bucket."""
+    return f"{tag(campaign, shard)}:m:{window_day}:"
+
+
+def marks(campaign: str, shard: int, window_day: int, bucket: int) -> str:
+    """Hash: 6 bytes of a voter's hash -> the candidate indexes that voter liked in the window."""
+    return f"{marks_prefix(campaign, shard, window_day)}{bucket}"
+
+
+def people(campaign: str, shard: int, candidate: int) -> str:
+    """HyperLogLog of the voters of one candidate (index 0: of any candidate)."""
+    return f"{tag(campaign, shard)}:p:{candidate}"
+
+
+_PATTERNS: Final = {
+    "campaigns": re.compile(re.escape(CAMPAIGNS)),
+    "document": re.compile(rf"dianzan:campaign:{CAMPAIGN_ID}"),
+    "tokens_minted": re.compile(rf"dianzan:minted:{CAMPAIGN_ID}:-?\d+:\d+"),
+    "gate": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:gate"),
+    "counts": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:counts"),
+    "stream": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:stream"),
+    "marks": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:m:\d+:\d+"),
+    "people": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:p:\d+"),
+}
+
+
+def parse(key: str) -> str | None:
+    """The name of the key's kind, or None for a key this project does not own."""
+    return next((kind for kind, pattern in _PATTERNS.items() if pattern.fullmatch(key)), None)

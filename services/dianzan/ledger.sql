@@ -1,0 +1,163 @@
+-- The named queries of the Postgres edge; each is one method of ledger.py.
+
+-- name: now
+SELECT clock_timestamp();
+
+-- name: campaign
+-- One campaign with all its columns.
+SELECT number, id, rules, version, state, width, secret, published_at, closed_at, swept_through
+FROM campaigns WHERE id = $1;
+
+-- name: campaigns
+-- All campaigns, oldest first.
+SELECT number, id, rules, version, state, width, secret, published_at, closed_at, swept_through
+FROM campaigns ORDER BY number;
+
+-- name: lock_campaign
+-- Serialise steps in one campaign's life: create, import, publish, close, seal.
+SELECT pg_advisory_xact_lock(hashtext('dianzan.campaign'), hashtext($1));
+
+-- name: insert_campaign
+INSERT INTO campaigns (id, rules, secret) VALUES ($1, $2, $3) RETURNING number;
+
+-- name: update_rules
+UPDATE campaigns SET rules = $2, version = version + 1 WHERE id = $1;
+
+-- name: set_published
+UPDATE campaigns
+SET state = 'published', width = $2, version = version + 1, published_at = coalesce(published_at, now())
+WHERE id = $1
+RETURNING version;
+
+-- name: set_closed
+UPDATE campaigns SET state = 'closed', version = version + 1, closed_at = coalesce(closed_at, now())
+WHERE id = $1 AND state = 'published';
+
+-- name: set_sealed
+UPDATE campaigns SET state = 'sealed', version = version + 1 WHERE number = $1;
+
+-- name: set_swept
+UPDATE campaigns SET swept_through = $2 WHERE number = $1;
+
+-- name: candidates
+SELECT candidate, code, name, kind, district, category, summary, story, photo
+FROM candidates WHERE campaign = $1 ORDER BY candidate;
+
+-- name: upsert_candidate
+-- A code keeps its index; everything else of a candidate may be corrected.
+INSERT INTO candidates (campaign, candidate, code, name, kind, district, category, summary, story, photo)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (campaign, code) DO UPDATE
+SET name = excluded.name, kind = excluded.kind, district = excluded.district, category = excluded.category,
+    summary = excluded.summary, story = excluded.story, photo = excluded.photo;
+
+-- name: bump_version
+UPDATE campaigns SET version = version + 1 WHERE number = $1;
+
+-- name: lock_shard
+-- True where no other worker flushes this shard now. It saves double work; correctness does not need it.
+SELECT pg_try_advisory_xact_lock($1, $2);
+
+-- name: create_staging
+CREATE TEMPORARY TABLE IF NOT EXISTS staging (LIKE likes) ON COMMIT DELETE ROWS;
+
+-- name: flush
+-- Insert the staged likes and add the number of rows really inserted to the counts, in one statement.
+-- Sorted by the key so that neighbouring index entries are written together and two workers never deadlock.
+WITH inserted AS (
+    INSERT INTO likes (liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter)
+    SELECT liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter
+    FROM staging
+    ORDER BY campaign, window_day, candidate, voter
+    ON CONFLICT DO NOTHING
+    RETURNING campaign, candidate, liked_at
+), counted AS (
+    INSERT INTO counts AS c (campaign, candidate, shard, likes)
+    SELECT campaign, candidate, $1, count(*) FROM inserted GROUP BY campaign, candidate ORDER BY campaign, candidate
+    ON CONFLICT (campaign, candidate, shard) DO UPDATE SET likes = c.likes + excluded.likes
+), timed AS (
+    INSERT INTO hours AS h (campaign, hour, shard, likes)
+    SELECT campaign, date_trunc('hour', liked_at), $1, count(*) FROM inserted GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (campaign, hour, shard) DO UPDATE SET likes = h.likes + excluded.likes
+)
+SELECT count(*) FROM inserted;
+
+-- name: estimate_people
+-- HyperLogLogs only grow, so the greater estimate is the later one.
+INSERT INTO people_estimates AS p (campaign, shard, candidate, people)
+SELECT $1, $2, candidate, people FROM unnest($3::smallint[], $4::bigint[]) AS new (candidate, people)
+ON CONFLICT (campaign, candidate, shard) DO UPDATE SET people = greatest(p.people, excluded.people);
+
+-- name: tally
+-- Likes and estimated people per candidate, by the counts.
+SELECT candidate, sum(likes)::bigint AS likes, sum(people)::bigint AS people
+FROM (
+    SELECT candidate, likes, 0 AS people FROM counts WHERE campaign = $1
+    UNION ALL
+    SELECT candidate, 0, people FROM people_estimates WHERE campaign = $1
+) AS both_numbers
+GROUP BY candidate ORDER BY candidate;
+
+-- name: hours
+SELECT hour, sum(likes)::bigint AS likes FROM hours WHERE campaign = $1 GROUP BY hour ORDER BY hour;
+
+-- name: recount_ledger
+-- Rows of the ledger per candidate.
+SELECT candidate, count(*) AS likes FROM likes WHERE campaign = $1 GROUP BY candidate ORDER BY candidate;
+
+-- name: recount_identities
+-- Distinct identities per candidate, counted without trusting the primary key.
+SELECT candidate, count(*) AS likes
+FROM (SELECT DISTINCT window_day, candidate, voter FROM likes WHERE campaign = $1) AS identities
+GROUP BY candidate ORDER BY candidate;
+
+-- name: recount_counts
+SELECT candidate, sum(likes)::bigint AS likes FROM counts WHERE campaign = $1 GROUP BY candidate ORDER BY candidate;
+
+-- name: recount_people
+-- Distinct voters per candidate; candidate 0 is the whole campaign.
+SELECT candidate, count(DISTINCT voter) AS people FROM likes WHERE campaign = $1 GROUP BY candidate
+UNION ALL
+SELECT 0, count(DISTINCT voter) FROM likes WHERE campaign = $1
+ORDER BY 1;
+
+-- name: insert_seal
+INSERT INTO seals (campaign, sealed_at, likes, people) VALUES ($1, now(), $2, $3);
+
+-- name: insert_sealed_tally
+INSERT INTO sealed_tallies (campaign, candidate, rank, likes, people) VALUES ($1, $2, $3, $4, $5);
+
+-- name: seal
+SELECT sealed_at, likes, people FROM seals WHERE campaign = $1;
+
+-- name: sealed_tally
+SELECT candidate, rank, likes, people FROM sealed_tallies WHERE campaign = $1 ORDER BY rank, candidate;
+
+-- name: record
+-- The ledger in a fixed order, for the public record.
+SELECT window_day, candidate, voter FROM likes WHERE campaign = $1 ORDER BY window_day, candidate, voter;
+
+-- name: has_likes
+SELECT EXISTS (SELECT 1 FROM likes WHERE campaign = $1);
+
+-- name: partition_exists
+SELECT to_regclass($1) IS NOT NULL;
+
+-- name: create_partition
+-- One partition a campaign and window; the names and bounds are numbers and dates of our own.
+CREATE TABLE IF NOT EXISTS {name} PARTITION OF likes FOR VALUES FROM ({campaign}, '{day}') TO ({campaign}, '{next_day}');
+
+-- name: migrations_table
+CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
+
+-- name: lock_migrations
+SELECT pg_advisory_lock(hashtext('dianzan.migrations'));
+
+-- name: unlock_migrations
+SELECT pg_advisory_unlock(hashtext('dianzan.migrations'));
+
+-- name: migrations_applied
+SELECT name FROM migrations ORDER BY name;
+
+-- name: record_migration
+INSERT INTO migrations (name) VALUES ($1);

@@ -1,0 +1,164 @@
+"""The steps in a campaign's life, over ledger and store: create, import candidates, publish, close, seal.
+
+Every step may be interrupted and run again: Postgres is written first, the store after it, and each write is the same
+the second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from dianzan import identity
+from dianzan.campaign import Document, Rules, State, next_width, refused_changes
+from dianzan.errors import CampaignError, StoreError
+from dianzan.ledger import CampaignStep, Ledger, Seal, StoredCampaign, Tally
+from dianzan.limits import CANDIDATES_MAX
+from dianzan.ranking import ranked
+from dianzan.recount import Recount, recount
+from dianzan.roster import Candidate
+from dianzan.vote_store import VoteStore
+
+
+class Lifecycle:
+    """One method a step. Raises CampaignError with what to do where a step is refused."""
+
+    def __init__(self, store: VoteStore, ledger: Ledger) -> None:
+        self._store, self._ledger = store, ledger
+
+    async def create(self, rules: Rules) -> bool:
+        """Create a draft, or change the rules of a campaign that exists; returns whether it is new.
+
+        Changes that would give likes already cast another meaning are refused.
+        """
+        async with self._ledger.step(rules.id) as step:
+            if step.stored is None:
+                await step.create(rules, identity.new_key())
+                return True
+            _require_before(step.stored, State.closed)
+            if step.stored.state is State.published:
+                refused = refused_changes(step.stored.rules, rules, datetime.now(UTC))
+                if refused:
+                    raise CampaignError(f"Campaign {rules.id} is published; refused:\n  " + "\n  ".join(refused))
+            await step.change_rules(rules)
+            return False
+
+    async def import_candidates(self, campaign: str, candidates: Sequence[Candidate]) -> tuple[int, int]:
+        """Add candidates, or correct those whose code exists; returns (added, corrected). None is ever removed."""
+        async with self._ledger.step(campaign) as step:
+            stored = _require(step, campaign)
+            _require_before(stored, State.closed)
+            index_of = await step.candidate_codes(stored.number)
+            known = len(index_of)
+            for candidate in candidates:
+                index_of.setdefault(candidate.code, len(index_of) + 1)
+            if len(index_of) > CANDIDATES_MAX:
+                raise CampaignError(f"A campaign has at most {CANDIDATES_MAX} candidates, not {len(index_of)}.")
+            next_width(stored.width, len(index_of))
+            await step.put_candidates(stored.number, [(index_of[c.code], c) for c in candidates])
+            added = len(index_of) - known
+            return added, len(candidates) - added
+
+    async def publish(self, campaign: str) -> Document:
+        """Open the campaign's shards, or bring changed rules and candidates into the store.
+
+        Partitions first, so that no like ever lacks a place in the ledger; then the gates; the document last, so that
+        the vote API offers only what the shards take. A store that has lost a campaign's likes is not opened again.
+        """
+        async with self._ledger.step(campaign) as step:
+            stored = _require(step, campaign)
+            _require_before(stored, State.closed)
+            codes = await step.candidate_codes(stored.number)
+            if not codes:
+                raise CampaignError(f"Campaign {campaign} has no candidates: dianzan campaign import-candidates first.")
+            first = stored.state is State.draft or not await step.has_likes(stored.number)
+            await step.create_partitions(stored.number, stored.rules.window_dates())
+            await step.publish(next_width(stored.width, len(codes)))
+        return await self._carry(campaign, first=first)
+
+    async def close(self, campaign: str) -> None:
+        """Take no more likes, for good. After this returns no like is accepted anywhere."""
+        async with self._ledger.step(campaign) as step:
+            stored = _require(step, campaign)
+            if stored.state is State.draft:
+                raise CampaignError(f"Campaign {campaign} was never published: there is nothing to close.")
+            await self._store.close_gates(campaign, stored.rules.shards)
+            await step.close()
+        await self._publish_document(campaign)
+
+    async def seal(self, campaign: str, *, drain_s_max: float) -> tuple[Recount, Seal]:
+        """Close, drain the streams, compare four ways, publish the final tally. Run again it gives the same result.
+
+        Raises CampaignError where the streams do not empty in `drain_s_max` seconds or the four counts differ; then
+        the campaign stays closed and unsealed.
+        """
+        await self.close(campaign)
+        stored = await self.stored(campaign)
+        await self._drain(stored, drain_s_max)
+        async with self._ledger.step(campaign) as step:
+            if step.stored is None or step.stored.state is not State.sealed:
+                counted = await recount(self._store, self._ledger, stored)
+                if not counted.equal:
+                    raise CampaignError(f"Not sealed: the four counts of {campaign} differ.\n{counted.differences()}")
+                tallies = await self._final(stored, counted)
+                people = counted.people.get(0, 0)
+                await step.seal(stored.number, sum(counted.ledger.values()), people, tallies)
+        await self._publish_document(campaign)
+        seal = await self._ledger.seal(stored.number)
+        if seal is None:
+            raise CampaignError(f"Campaign {campaign} is not sealed: run dianzan seal again.")
+        return await recount(self._store, self._ledger, stored), seal
+
+    async def stored(self, campaign: str) -> StoredCampaign:
+        """The campaign's row. Raises CampaignError where there is none."""
+        stored = await self._ledger.campaign(campaign)
+        if stored is None:
+            raise CampaignError(_unknown(campaign))
+        return stored
+
+    async def _carry(self, campaign: str, *, first: bool) -> Document:
+        document = await self._ledger.document(await self.stored(campaign))
+        await self._store.load_library()
+        try:
+            await self._store.open_gates(document, first=first)
+        except StoreError as error:
+            raise CampaignError(
+                f"The store has lost campaign {campaign}, whose likes are in the ledger, so it stays shut: {error}"
+            ) from error
+        await self._store.publish_document(document)
+        return document
+
+    async def _publish_document(self, campaign: str) -> None:
+        await self._store.publish_document(await self._ledger.document(await self.stored(campaign)))
+
+    async def _drain(self, stored: StoredCampaign, drain_s_max: float) -> None:
+        deadline = time.monotonic() + drain_s_max
+        while any(waiting := await self._store.backlog(stored.id, stored.rules.shards)):
+            if time.monotonic() > deadline:
+                raise CampaignError(
+                    f"Not sealed: {sum(waiting)} batches still wait for the ledger. Is a tally worker running? "
+                    "No like is lost; run dianzan seal again when it is."
+                )
+            await asyncio.sleep(0.1)
+
+    async def _final(self, stored: StoredCampaign, counted: Recount) -> dict[int, tuple[int, Tally]]:
+        likes = {index: counted.ledger.get(index, 0) for index in await self._ledger.candidates(stored.number)}
+        ranks = ranked(likes)
+        return {index: (ranks[index], Tally(n, counted.people.get(index, 0))) for index, n in likes.items()}
+
+
+def _unknown(campaign: str) -> str:
+    return f"There is no campaign {campaign!r}: dianzan campaign list shows them all."
+
+
+def _require(step: CampaignStep, campaign: str) -> StoredCampaign:
+    if step.stored is None:
+        raise CampaignError(_unknown(campaign))
+    return step.stored
+
+
+def _require_before(stored: StoredCampaign, limit: State) -> None:
+    if list(State).index(stored.state) >= list(State).index(limit):
+        raise CampaignError(f"Campaign {stored.id} is {stored.state}: that is for good.")

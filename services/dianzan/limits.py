@@ -1,0 +1,42 @@
+"""Every bound of the system in one block, with unit and reason; relations between them are asserted below."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# A like request.
+BODY_BYTES_MAX: Final = 16 * 1024  # 255 codes of 32 characters and a token are under 10 KB
+CANDIDATES_PER_BALLOT_MAX: Final = 255  # the wire counts a ballot's candidates in one byte
+LIKES_PER_WINDOW_MAX: Final = 255
+TOKEN_CHARS_MAX: Final = 128  # a token is 48 characters; more is not one of ours
+TOKEN_LIFE_S: Final = 366 * 86_400  # a new token is a new device voter, so a token outlives its campaign
+
+# A campaign.
+CANDIDATES_MAX: Final = 5_000
+SHARDS_MAX: Final = 256
+PUBLISHERS_MAX: Final = 1_000
+CAMPAIGN_DAYS_MAX: Final = 400  # one ledger partition a day
+EXPECTED_VOTERS_MAX: Final = 2_000_000_000
+VOTERS_PER_BUCKET: Final = 100  # keeps a bucket a listpack (limit 512 fields) with room for a wrong estimate
+
+# The batcher.
+LIKES_PER_CALL_MAX: Final = 256  # a call blocks the store: 256 likes are about 1 ms
+BALLOTS_PER_BATCH_MAX: Final = 4_096  # bounds the pipeline's bytes and what one lost connection leaves unknown
+BALLOTS_QUEUED_MAX: Final = 20_000  # about 1 s of one process at full speed; beyond it 503
+STORE_TIMEOUT_S: Final = 5.0  # then the batch is "unknown" and the connection is dropped
+CLOCK_SKEW_MS_MAX: Final = 5_000  # sender against store; beyond it a like might land in the wrong day
+
+# The worker.
+ENTRIES_PER_FLUSH_MAX: Final = 512
+LIKES_PER_FLUSH_MAX: Final = 20_000  # one COPY and one transaction; about 0.2 s of Postgres
+POSTGRES_TIMEOUT_S: Final = 30.0
+MARKS_KEPT_DAYS: Final = 7  # dedup marks outlive their window by this; nobody can vote in it any more
+
+# The results API.
+SNAPSHOT_EVERY_S: Final = 0.5  # promised: at least every second
+STREAMS_MAX: Final = 20_000  # server-sent-event readers of one process
+TOKENS_MINTED_MAX: Final = 5_000_000  # one `dianzan token --count`
+
+assert LIKES_PER_CALL_MAX >= CANDIDATES_PER_BALLOT_MAX  # noqa: S101 a ballot is never split
+assert BALLOTS_PER_BATCH_MAX <= BALLOTS_QUEUED_MAX  # noqa: S101
+assert ENTRIES_PER_FLUSH_MAX * LIKES_PER_CALL_MAX >= LIKES_PER_FLUSH_MAX  # noqa: S101

@@ -1,0 +1,116 @@
+"""Every metric of every process: name, meaning, and what to do when it moves."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+# ---- vote API ----------------------------------------------------------------------------------------------
+
+LIKES = Counter(
+    "dianzan_likes_total",
+    "Likes decided by the store, by status. A rising share of already_liked is retries or scripts.",
+    ["campaign", "status"],
+)
+REQUESTS = Counter(
+    "dianzan_like_requests_total",
+    "Like requests answered, by problem code ('ok' for 200). Rising 503 codes: look at the store first.",
+    ["code"],
+)
+REQUEST_SECONDS = Histogram(
+    "dianzan_like_seconds",
+    "Time from a like request's body to its answer. p99 above 0.1 s: the store's disk or the batch size.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+BATCH_BALLOTS = Histogram(
+    "dianzan_batch_ballots",
+    "Ballots in one pipeline to the store. Near the limit of 4096: add vote API processes or store nodes.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4096),
+)
+BATCH_SECONDS = Histogram(
+    "dianzan_batch_seconds",
+    "Time a pipeline took, fsync included. Rising: the store's disk.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+QUEUE_BALLOTS = Gauge(
+    "dianzan_queue_ballots",
+    "Ballots waiting for the next pipeline. Steadily above 0.5 of 20000: overload is near.",
+)
+TOKENS = Counter(
+    "dianzan_tokens_total",
+    "Voter tokens given, by outcome. Rising 'limited': one network asks for more than its share.",
+    ["outcome"],
+)
+STORE_SAFE = Gauge(
+    "dianzan_store_safe",
+    "1 while the store keeps the promise, 0 while likes are refused or the promise is waived. 0: read /readyz.",
+)
+CAMPAIGN_VERSION = Gauge(
+    "dianzan_campaign_version",
+    "Version of the campaign document this process serves. Differing between processes for over 5 s: the store.",
+    ["campaign"],
+)
+
+# ---- tally worker ------------------------------------------------------------------------------------------
+
+FLUSHED = Counter(
+    "dianzan_flushed_likes_total",
+    "Likes committed to the ledger, by outcome: inserted, or duplicate (read again after a crash or takeover).",
+    ["campaign", "outcome"],
+)
+FLUSH_SECONDS = Histogram(
+    "dianzan_flush_seconds",
+    "Time of one flush of one shard that had likes. Rising: Postgres.",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+BACKLOG = Gauge(
+    "dianzan_backlog_entries",
+    "Stream entries not yet committed, all shards. Rising for a minute: worker or Postgres down; nothing is lost.",
+    ["campaign"],
+)
+BACKLOG_AGE_SECONDS = Gauge(
+    "dianzan_backlog_age_seconds",
+    "Age of the oldest like not yet committed. Above 2: the promise of visible results is broken.",
+    ["campaign"],
+)
+FLUSH_ERRORS = Counter(
+    "dianzan_flush_errors_total",
+    "Flushes that ended in an error and will be done again, by kind. Steady: read the worker's log.",
+    ["kind"],
+)
+UNDECODABLE = Gauge(
+    "dianzan_undecodable_entries",
+    "Stream entries this version cannot read; they stay in the stream. Above 0: a newer vote API runs.",
+    ["campaign"],
+)
+BUCKET_FILL = Gauge(
+    "dianzan_bucket_fill",
+    "Fields in a sampled bucket of the current window. Above 512 a bucket leaves its compact form: raise shards or "
+    "expected_voters in the next campaign.",
+    ["campaign"],
+)
+
+# ---- results API -------------------------------------------------------------------------------------------
+
+SNAPSHOT_AGE_SECONDS = Gauge(
+    "dianzan_snapshot_age_seconds",
+    "Age of the counts being served. Above 2: Postgres; the last counts go on being served.",
+)
+SNAPSHOT_SECONDS = Histogram(
+    "dianzan_snapshot_seconds",
+    "Time to read and render all campaigns. Above 0.5: the promise of a refresh a second is near its end.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+READS = Counter(
+    "dianzan_reads_total",
+    "Results requests by kind of document.",
+    ["document"],
+)
+STREAMS = Gauge(
+    "dianzan_streams",
+    "Open server-sent-event readers. Near 20000: add results API processes.",
+)
+PUBLISHED_LIKES = Gauge(
+    "dianzan_published_likes",
+    "Likes in the snapshot, of campaigns whose results are public.",
+    ["campaign"],
+)

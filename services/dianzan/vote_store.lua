@@ -1,0 +1,191 @@
+#!lua name=dianzan
+-- The store's side of a like, version 1. Loaded by vote_store.py; works on Redis >= 7.0 and Valkey >= 8.
+--
+-- A shard's keys share one hash tag, so every call below touches one slot. Functions are not rolled back:
+-- each checks everything before its first write.
+--
+-- gate    string  'closed', or '>I4I2BI4I8I8': version, quota, width, buckets, opens_ms, closes_ms
+-- marks   hash    bytes 8-13 of a voter's hash -> candidate indexes of `width` bytes liked in the window
+-- ballot  bytes   voter 16 | class 1 | publisher 2 | network 4 | n 1 | n indexes of `width` bytes, big-endian
+
+local LIBRARY_VERSION = 1
+local HEAD = 24               -- bytes of a ballot before its candidates
+local LIKES_MAX = 256         -- likes in one call; a call blocks the store
+local SKEW_MS_MAX = 5000      -- sender's clock against the store's
+local CLOSED = 'closed'
+
+-- While a library loads, Valkey 9 hides the global `string`; the methods of a string are the same functions.
+local text = ''
+local byte, char, find, sub = text.byte, text.char, text.find, text.sub
+
+local COUNTED, ALREADY, OVER = byte('c'), byte('a'), byte('q')
+
+local function store_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- Walk the ballots once without reading or writing; returns the number of likes, or nil where the bytes do not fit.
+local function count_likes(ballots, width)
+  local at, likes, length = 1, 0, #ballots
+  while at <= length do
+    local n = byte(ballots, at + HEAD - 1)
+    if not n or n == 0 then return nil end
+    likes = likes + n
+    at = at + HEAD + n * width
+  end
+  if at ~= length + 1 then return nil end
+  return likes
+end
+
+-- Whether `mark` holds `index` at a multiple of `width`.
+local function has(mark, index, width)
+  if width == 1 then return find(mark, index, 1, true) ~= nil end
+  for at = 1, #mark, width do
+    if sub(mark, at, at + width - 1) == index then return true end
+  end
+  return false
+end
+
+-- Decide one ballot against the voter's mark. Returns the new mark, the newly liked indexes and the status bytes.
+local function decide(mark, indexes, width, quota)
+  local fresh, statuses = '', {}
+  for at = 1, #indexes, width do
+    local index = sub(indexes, at, at + width - 1)
+    if has(mark, index, width) then
+      statuses[#statuses + 1] = ALREADY
+    elseif #mark >= quota * width then
+      statuses[#statuses + 1] = OVER
+    else
+      mark = mark .. index
+      fresh = fresh .. index
+      statuses[#statuses + 1] = COUNTED
+    end
+  end
+  return mark, fresh, char(unpack(statuses))
+end
+
+-- Decide every ballot without writing. Returns the marks to set, likes per index, the ledger bytes and the reply.
+local function decide_all(ballots, prefix, width, quota, buckets)
+  local marks, order, added, ledger, reply = {}, {}, {}, {}, {}
+  local at, length = 1, #ballots
+  while at <= length do
+    local b1, b2, b3, b4 = byte(ballots, at + 4, at + 7)
+    local key = prefix .. (((b1 * 256 + b2) * 256 + b3) * 256 + b4) % buckets
+    local field = sub(ballots, at + 8, at + 13)
+    local slot = key .. field
+    local size = byte(ballots, at + HEAD - 1) * width
+    local indexes = sub(ballots, at + HEAD, at + HEAD + size - 1)
+
+    local seen = marks[slot]
+    if not seen then
+      seen = { key, field, redis.call('HGET', key, field) or '' }
+      marks[slot] = seen
+    end
+    local mark, fresh, statuses = decide(seen[3], indexes, width, quota)
+    if #fresh > 0 then
+      if not seen[4] then
+        seen[4] = true
+        order[#order + 1] = seen
+      end
+      seen[3] = mark
+      for i = 1, #fresh, width do
+        local index = sub(fresh, i, i + width - 1)
+        added[index] = (added[index] or 0) + 1
+      end
+      ledger[#ledger + 1] = sub(ballots, at, at + HEAD - 2) .. char(#fresh / width) .. fresh
+    end
+    reply[#reply + 1] = statuses .. struct.pack('>I2', math.max(0, quota - #mark / width))
+    at = at + HEAD + size
+  end
+  return order, added, table.concat(ledger), table.concat(reply)
+end
+
+-- Count a batch of likes of one window, atomically.
+-- KEYS  gate, counts, stream, marks prefix (the bucket's number is appended to it; same slot)
+-- ARGV  rules version, window day, window start ms, window end ms, sender's now ms, batch id (8 random bytes), ballots
+-- Returns, per ballot, n status bytes ('c' counted, 'a' already liked, 'q' over quota) and the likes left as '>I2'.
+-- Errors, nothing written: UNGATED no gate here, SHUT closed, STALE other rules version, SKEWED clocks differ,
+--   EARLY before opens, LATE after closes, WINDOW not inside the window by the store's clock, MALFORMED.
+local function like_v1(keys, args)
+  local gate = redis.call('GET', keys[1])
+  if not gate then return redis.error_reply('UNGATED the shard has no gate') end
+  if gate == CLOSED then return redis.error_reply('SHUT the shard is closed') end
+  local version, quota, width, buckets, opens_ms, closes_ms = struct.unpack('>I4I2BI4I8I8', gate)
+  if version ~= tonumber(args[1]) then return redis.error_reply('STALE the shard has rules version ' .. version) end
+
+  local now, sent = store_ms(), tonumber(args[5])
+  if not sent or math.abs(now - sent) > SKEW_MS_MAX then
+    return redis.error_reply('SKEWED the store is at ' .. string.format('%.0f', now))
+  end
+  if now < opens_ms then return redis.error_reply('EARLY not open yet') end
+  if now >= closes_ms then return redis.error_reply('LATE closed by the clock') end
+  if now < tonumber(args[3]) or now >= tonumber(args[4]) then return redis.error_reply('WINDOW has ended') end
+
+  local ballots = args[7]
+  local likes = count_likes(ballots, width)
+  if not likes or likes > LIKES_MAX or #args[6] ~= 8 then return redis.error_reply('MALFORMED ballots') end
+
+  local order, added, ledger, reply = decide_all(ballots, keys[4], width, quota, buckets)
+
+  for i = 1, #order do
+    local seen = order[i]
+    redis.call('HSET', seen[1], seen[2], seen[3])
+  end
+  for index, n in pairs(added) do
+    redis.call('HINCRBY', keys[2], width == 1 and byte(index) or struct.unpack('>I2', index), n)
+  end
+  if #order > 0 then
+    redis.call('XADD', keys[3], '*', 'v', width, 'w', args[2], 't', string.format('%.0f', now), 'b', args[6], 'd', ledger)
+  end
+  return reply
+end
+
+-- Open a shard, or give an open shard other rules.
+-- KEYS  gate      ARGV  the packed rules, 'first' (open where there is no gate) or 'again' (only where it is open)
+-- Returns OK.  Errors, nothing written: SHUT closed for good, UNGATED 'again' on a shard that has no gate.
+local function open_v1(keys, args)
+  local gate = redis.call('GET', keys[1])
+  if gate == CLOSED then return redis.error_reply('SHUT the shard is closed for good') end
+  if not gate and args[2] ~= 'first' then return redis.error_reply('UNGATED the shard has lost its gate') end
+  redis.call('SET', keys[1], args[1])
+  return redis.status_reply('OK')
+end
+
+-- Close a shard for good; again changes nothing.
+-- KEYS  gate      Returns OK.
+local function close_v1(keys)
+  redis.call('SET', keys[1], CLOSED)
+  return redis.status_reply('OK')
+end
+
+-- Remove committed entries. An entry goes only if it still carries the batch id that was committed: after a failover
+-- another entry can wear the same id.
+-- KEYS  stream    ARGV  pairs of entry id, batch id      Returns the number removed.
+local function remove_v1(keys, args)
+  local removed = 0
+  for i = 1, #args, 2 do
+    local found = redis.call('XRANGE', keys[1], args[i], args[i])[1]
+    if found then
+      local fields = found[2]
+      for f = 1, #fields, 2 do
+        if fields[f] == 'b' and fields[f + 1] == args[i + 1] then
+          removed = removed + redis.call('XDEL', keys[1], args[i])
+        end
+      end
+    end
+  end
+  return removed
+end
+
+-- Returns this library's version, so that a server that runs another one is found out.
+local function version_v1()
+  return LIBRARY_VERSION
+end
+
+redis.register_function('like_v1', like_v1)
+redis.register_function('open_v1', open_v1)
+-- Closing and removing must work in a full store too: refusing likes and freeing memory is how it recovers.
+redis.register_function{ function_name = 'close_v1', callback = close_v1, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'remove_v1', callback = remove_v1, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'version_v1', callback = version_v1, flags = { 'no-writes' } }

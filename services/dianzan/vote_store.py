@@ -1,0 +1,363 @@
+"""The Redis/Valkey edge: one typed method per server function or key, and the link that carries batches of likes."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, cast
+
+from hiredis import pack_command
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from dianzan import keys, wire
+from dianzan.campaign import Document, State
+from dianzan.clock import Window, now_ms
+from dianzan.errors import (
+    ApiError,
+    ClockSkewed,
+    Closed,
+    NotOpen,
+    Overloaded,
+    RulesMoved,
+    StoreError,
+    StoreUnavailable,
+    StoreUnsafe,
+)
+from dianzan.limits import STORE_TIMEOUT_S
+from dianzan.wire import Outcome
+
+LIBRARY: Final = "dianzan"
+LIBRARY_VERSION: Final = 1
+_GATE: Final = struct.Struct(">IHBIQQ")
+_CONNECT_TIMEOUT_S: Final = 2.0
+
+# What a server must be set to so that an answered like survives a crash of the store's process or its power.
+DURABLE_SETTINGS: Final = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "no-appendfsync-on-rewrite": "no",
+    "maxmemory-policy": "noeviction",
+}
+
+# The first word of a function's error reply, and what it means to a client. In every one nothing was written.
+_REFUSALS: Final[Mapping[str, tuple[type[ApiError], str]]] = {
+    "UNGATED": (StoreUnsafe, "The store does not hold this campaign; nothing was counted."),
+    "SHUT": (Closed, "Voting has ended; the tally is being sealed or is sealed."),
+    "STALE": (RulesMoved, "The campaign's rules changed at this moment; nothing was counted."),
+    "SKEWED": (ClockSkewed, "This server's clock and the store's differ; nothing was counted."),
+    "EARLY": (NotOpen, "The campaign is not open yet."),
+    "LATE": (Closed, "Voting has ended."),
+    "WINDOW": (RulesMoved, "A new voting window began at this moment; nothing was counted."),
+    "OOM": (Overloaded, "The store is full; nothing was counted."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LikeCall:
+    """One call of `like_v1`: the packed ballots of one shard and window, `sizes` likes each."""
+
+    campaign: str
+    shard: int
+    rules_version: int
+    window: Window
+    batch: bytes
+    ballots: bytes
+    sizes: Sequence[int]
+
+    def packed(self, sent_ms: int) -> bytes:
+        """The call as it goes over the wire."""
+        packed: bytes = pack_command(  # hiredis types its argument as a tuple of one
+            (  # type: ignore[arg-type]
+                b"FCALL",
+                b"like_v1",
+                4,
+                keys.gate(self.campaign, self.shard),
+                keys.counts(self.campaign, self.shard),
+                keys.stream(self.campaign, self.shard),
+                keys.marks_prefix(self.campaign, self.shard, self.window.day),
+                self.rules_version,
+                self.window.day,
+                self.window.start_ms,
+                self.window.end_ms,
+                sent_ms,
+                self.batch,
+                self.ballots,
+            )
+        )
+        return packed
+
+
+def connect(url: str, *, connections_max: int = 32) -> Redis:
+    """A client that never retries by itself: a retry after a lost reply would run a command twice."""
+    return Redis.from_url(
+        url,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=STORE_TIMEOUT_S,
+        socket_connect_timeout=_CONNECT_TIMEOUT_S,
+        max_connections=connections_max,
+    )
+
+
+class LikeLink:
+    """The one connection a vote API process has to a store node for likes; one pipeline in flight.
+
+    A reply belongs to a request by its place alone, so after any error the connection is dropped: what was in flight
+    is unknown, and the same request asked again settles it.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._pool = client.connection_pool
+        self._connection: AbstractConnection | None = None
+
+    async def send(self, calls: Sequence[LikeCall]) -> list[list[Outcome] | ApiError]:
+        """Send all calls as one pipeline; per call its outcomes or its refusal. Raises StoreUnavailable: unknown."""
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                connection = await self._connected()
+                sent_ms = now_ms()
+                await connection.send_packed_command([call.packed(sent_ms) for call in calls])
+                return [await self._reply(connection, call) for call in calls]
+        except (RedisError, OSError, TimeoutError) as error:
+            await self.close()
+            raise StoreUnavailable(f"The store did not answer ({type(error).__name__}); ask again.") from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Drop the connection; the next `send` opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def _connected(self) -> AbstractConnection:
+        if self._connection is None:
+            connection = cast("AbstractConnection", self._pool.make_connection())  # type: ignore[no-untyped-call]
+            await connection.connect()  # type: ignore[no-untyped-call]
+            self._connection = connection
+        return self._connection
+
+    async def _reply(self, connection: AbstractConnection, call: LikeCall) -> list[Outcome] | ApiError:
+        try:
+            reply = await connection.read_response(disable_decoding=True)
+        except ResponseError as error:
+            return _refusal(str(error))
+        return wire.unpack_outcomes(reply, call.sizes)
+
+
+def _refusal(message: str) -> ApiError:
+    word = message.partition(" ")[0]
+    if word in _REFUSALS:
+        refused, detail = _REFUSALS[word]
+        return refused(detail)
+    if "command not allowed when used memory" in message:  # redis-py strips the word OOM
+        return Overloaded(_REFUSALS["OOM"][1])
+    return StoreUnavailable(f"The store refused: {message}")
+
+
+def pack_gate(document: Document) -> bytes:
+    """The rules a shard counts by, as `like_v1` reads them."""
+    rules = document.rules
+    return _GATE.pack(
+        document.version,
+        rules.likes_per_window,
+        document.width,
+        rules.buckets,
+        rules.opens_ms,
+        rules.closes_ms,
+    )
+
+
+@cache
+def _library_source() -> str:
+    return (files("dianzan") / "vote_store.lua").read_text(encoding="utf-8")
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn a store that is down into the 503 a voter sees."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable(f"The store did not answer ({type(error).__name__}); ask again.") from error
+
+
+class VoteStore:
+    """Typed access to everything in the store but the like pipeline.
+
+    What voters wait for raises StoreUnavailable where the store is down; the rest raises redis.RedisError.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Raise where the store does not answer."""
+        await cast("Awaitable[Any]", self._client.ping())
+
+    # ---- the function library and the promise -------------------------------------------------------------------
+
+    async def load_library(self) -> None:
+        """Load the function library unless the server has this version or a newer one."""
+        if (await self.library_version() or 0) < LIBRARY_VERSION:
+            await self._client.function_load(_library_source(), replace=True)
+
+    async def library_version(self) -> int | None:
+        """The version of the loaded library, None where there is none."""
+        try:
+            return int(await self._client.fcall_ro("version_v1", 0))
+        except ResponseError as error:
+            if "not found" in str(error).lower():
+                return None
+            raise
+
+    async def broken_promises(self) -> list[str]:
+        """Why this server does not keep the one-node promise, one sentence a setting; empty where it does."""
+        found = await self._client.config_get(*DURABLE_SETTINGS)
+        broken = [
+            f"{name} is {found.get(name, b'?')!r}: set it to {wanted}"
+            for name, wanted in DURABLE_SETTINGS.items()
+            if _text(found.get(name)) != wanted
+        ]
+        version = await self.library_version()
+        if version != LIBRARY_VERSION:
+            broken.append(f"function library version is {version}, not {LIBRARY_VERSION}: run dianzan campaign publish")
+        return broken
+
+    # ---- campaigns ------------------------------------------------------------------------------------------------
+
+    async def publish_document(self, document: Document) -> None:
+        """Store a campaign's document, then name its version in the list the vote API watches."""
+        body = document.model_dump_json()
+        await self._client.set(keys.document(document.rules.id), body)
+        await self._client.hset(keys.CAMPAIGNS, document.rules.id, str(document.version))
+
+    async def versions(self) -> dict[str, int]:
+        """Campaign id -> version of its published document."""
+        found = await cast("Awaitable[dict[bytes, bytes]]", self._client.hgetall(keys.CAMPAIGNS))
+        return {campaign.decode(): int(version) for campaign, version in found.items()}
+
+    async def document(self, campaign: str) -> Document | None:
+        """The published document, None where there is none."""
+        body = await self._client.get(keys.document(campaign))
+        return Document.model_validate_json(body) if body else None
+
+    async def open_gates(self, document: Document, *, first: bool) -> None:
+        """Open every shard by the document's rules. Raises StoreError; shards already reached stay as they are."""
+        gate, mode = pack_gate(document), "first" if first else "again"
+        for shard in range(document.rules.shards):
+            await self._call("open_v1", [keys.gate(document.rules.id, shard)], gate, mode)
+
+    async def close_gates(self, campaign: str, shards: int) -> None:
+        """Close every shard for good: after this returns no like is accepted anywhere."""
+        for shard in range(shards):
+            await self._call("close_v1", [keys.gate(campaign, shard)])
+
+    async def gates_missing(self, campaign: str, shards: int) -> list[int]:
+        """Shards that have no gate at all."""
+        found = await self._client.mget([keys.gate(campaign, shard) for shard in range(shards)])
+        return [shard for shard, gate in enumerate(found) if gate is None]
+
+    # ---- voters -----------------------------------------------------------------------------------------------------
+
+    async def liked(self, document: Document, window_day: int, voter: bytes) -> tuple[int, ...]:
+        """Candidate indexes the voter liked in the window, in order."""
+        shard = wire.shard_of(voter, document.rules.shards)
+        bucket = wire.bucket_of(voter, document.rules.buckets)
+        key = keys.marks(document.rules.id, shard, window_day, bucket)
+        with _answering():
+            mark = await cast("Awaitable[bytes | None]", self._client.hget(key, cast("str", wire.mark_field(voter))))
+        return wire.unpack_indexes(mark or b"", document.width)
+
+    async def count_minted(self, campaign: str, network: int, minute: int) -> int:
+        """Count one more token for a network in a minute and return how many that makes."""
+        key = keys.tokens_minted(campaign, network, minute)
+        with _answering():
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.incr(key)
+            pipeline.expire(key, 120)
+            return int((await pipeline.execute())[0])
+
+    # ---- the worker -------------------------------------------------------------------------------------------------
+
+    async def read_entries(self, campaign: str, shard: int, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """The oldest entries of a shard's stream, at most `count`."""
+        found = await self._client.xrange(keys.stream(campaign, shard), count=count)
+        return cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
+
+    async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
+        """Remove entries by (entry id, batch id); an entry that now carries another batch id stays."""
+        pairs = [part for pair in committed for part in pair]
+        return int(await self._call("remove_v1", [keys.stream(campaign, shard)], *pairs))
+
+    async def backlog(self, campaign: str, shards: int) -> list[int]:
+        """Entries waiting in each shard's stream."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for shard in range(shards):
+                pipeline.xlen(keys.stream(campaign, shard))
+            return [int(length) for length in await pipeline.execute()]
+
+    async def people(self, campaign: str, shard: int, voters: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
+        """Add voters per candidate index to the shard's HyperLogLogs and return their estimates (error 0.81%)."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for candidate, hashes in voters.items():
+                pipeline.pfadd(keys.people(campaign, shard, candidate), *hashes)
+                pipeline.pfcount(keys.people(campaign, shard, candidate))
+            replies = await pipeline.execute()
+        return dict(zip(voters, replies[1::2], strict=True))
+
+    async def counts(self, campaign: str, shards: int) -> dict[int, int]:
+        """Likes per candidate index by the store's own counters, summed over the shards."""
+        totals: dict[int, int] = {}
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for shard in range(shards):
+                pipeline.hgetall(keys.counts(campaign, shard))
+            for found in await pipeline.execute():
+                for candidate, likes in found.items():
+                    totals[int(candidate)] = totals.get(int(candidate), 0) + int(likes)
+        return totals
+
+    async def drop_marks(self, document: Document, window_day: int) -> int:
+        """Remove the dedup marks of one window; returns how many hashes went."""
+        removed = 0
+        campaign, buckets = document.rules.id, document.rules.buckets
+        for shard in range(document.rules.shards):
+            for start in range(0, buckets, 1_000):
+                stop = min(start + 1_000, buckets)
+                names = [keys.marks(campaign, shard, window_day, bucket) for bucket in range(start, stop)]
+                removed += int(await self._client.unlink(*names))
+        return removed
+
+    async def time_ms(self) -> int:
+        """The store's clock in Unix milliseconds."""
+        seconds, micros = await self._client.time()
+        return seconds * 1000 + micros // 1000
+
+    async def _call(self, function: str, names: Sequence[str], *args: bytes | str) -> Any:
+        try:
+            return await self._client.fcall(function, len(names), *names, *args)
+        except ResponseError as error:
+            raise StoreError(f"{function} was refused by the store: {error}") from error
+
+
+def is_over(state: State) -> bool:
+    """Whether a campaign in this state takes no more likes for good."""
+    return state in (State.closed, State.sealed)
+
+
+def _text(value: object) -> str | None:
+    return value.decode() if isinstance(value, bytes) else cast("str | None", value)
