@@ -1,0 +1,46 @@
+"""Runs the results API: `python -m results_api`."""
+
+from __future__ import annotations
+
+from types import FrameType
+
+import uvicorn
+
+from dianzan import logs
+from results_api.app import create_app
+from results_api.settings import ResultsSettings
+
+
+def main() -> None:
+    """Serve until SIGTERM; open streams are ended at once, since a reader would hold the process for ever."""
+    settings = ResultsSettings()
+    logs.configure(settings.log_level, "results_api")
+    app = create_app(settings)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.results_port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+    )
+    server.run()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn waits for open responses before the lifespan ends, so the streams must hear of a signal earlier."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        app = self.config.app
+        app.state.stopping.set()  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
+
+
+if __name__ == "__main__":
+    main()

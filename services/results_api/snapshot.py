@@ -1,0 +1,264 @@
+"""The published view of every campaign, read from Postgres twice a second and rendered once for all readers."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from dianzan import logs, metrics
+from dianzan.campaign import State
+from dianzan.errors import CampaignUnknown, CandidateUnknown, ResultsUnavailable
+from dianzan.ledger import AWAY, Ledger, Seal, StoredCampaign, Tally
+from dianzan.limits import SNAPSHOT_EVERY_S
+from dianzan.ranking import ranked
+from dianzan.roster import Candidate
+
+_log = logs.get(__name__)
+
+ZERO = Tally(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A document as bytes and the entity tag of its content."""
+
+    body: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, content: bytes, tagged: bytes | None = None) -> Rendered:
+        """Render; `tagged` is what the tag is made of where the body also holds the time of reading."""
+        return cls(content, f'"{hashlib.blake2b(content if tagged is None else tagged, digest_size=12).hexdigest()}"')
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Everything served of one campaign; hidden numbers never come in here."""
+
+    stored: StoredCampaign
+    hidden: bool
+    summary: Rendered
+    results: Rendered
+    timeline: Rendered
+    event: Rendered
+    tally_csv: Rendered
+    tally_json: Rendered
+    candidates: Mapping[str, Rendered] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What may be shown: candidate index -> (rank, tally), totals; None in the place of every hidden number."""
+
+    by_index: Mapping[int, tuple[int, Tally]] | None
+    likes: int | None
+    people: int | None
+    as_of: datetime
+    sealed: bool
+
+
+class Snapshots:
+    """Keeps the published view fresh. While Postgres is down the last view goes on being served, with its `as_of`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._published: dict[str, Published] = {}
+        self._list = Rendered.of(b'{"campaigns":[]}')
+        self._read_at = 0.0
+        self._changed = asyncio.Condition()
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last successful read; None before the first."""
+        return time.monotonic() - self._read_at if self._read_at else None
+
+    @property
+    def campaign_list(self) -> Rendered:
+        """All published campaigns. Raises ResultsUnavailable before the first successful read."""
+        self._require_read()
+        return self._list
+
+    def of(self, campaign: str) -> Published:
+        """One campaign. Raises CampaignUnknown, or ResultsUnavailable before the first successful read."""
+        self._require_read()
+        try:
+            return self._published[campaign]
+        except KeyError:
+            raise CampaignUnknown(f"No campaign {campaign[:40]!r} is published here.") from None
+
+    def candidate(self, campaign: str, code: str) -> Rendered:
+        """One candidate. Raises CandidateUnknown."""
+        try:
+            return self.of(campaign).candidates[code]
+        except KeyError:
+            raise CandidateUnknown(f"Campaign {campaign} has no candidate {code[:40]!r}.") from None
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait until a snapshot was taken; False where none was within the time."""
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Refresh for ever."""
+        while True:
+            started = time.perf_counter()
+            try:
+                await self.refresh()
+            except AWAY as error:
+                _log.warning("the last counts go on being served", reason=f"{type(error).__name__}: {error}")
+            took_s = time.perf_counter() - started
+            metrics.SNAPSHOT_SECONDS.observe(took_s)
+            metrics.SNAPSHOT_AGE_SECONDS.set(self.age_s or 0)
+            await asyncio.sleep(max(0.05, SNAPSHOT_EVERY_S - took_s))
+
+    async def refresh(self) -> None:
+        """Read and render all published campaigns."""
+        published: dict[str, Published] = {}
+        for stored in await self._ledger.campaigns():
+            if stored.state is not State.draft:
+                published[stored.id] = await self._publish(stored)
+        listed = [json.loads(each.summary.body) for each in published.values()]
+        self._list = Rendered.of(_json({"campaigns": listed}))
+        self._published = published
+        self._read_at = time.monotonic()
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _require_read(self) -> None:
+        if not self._read_at:
+            raise ResultsUnavailable("The results have not been read from Postgres yet; ask again.")
+
+    async def _publish(self, stored: StoredCampaign) -> Published:
+        seal = await self._ledger.seal(stored.number) if stored.state is State.sealed else None
+        hidden = stored.rules.results == "hidden" and seal is None
+        candidates = await self._ledger.candidates(stored.number)
+        numbers = await self._numbers(stored, seal, candidates, hidden=hidden)
+        hours = None if hidden else await self._ledger.hours(stored.number)
+        if numbers.likes is not None:
+            metrics.PUBLISHED_LIKES.labels(stored.id).set(numbers.likes)
+        return render(stored, candidates, numbers, hours)
+
+    async def _numbers(
+        self, stored: StoredCampaign, seal: Seal | None, candidates: Mapping[int, Candidate], *, hidden: bool
+    ) -> Numbers:
+        as_of = datetime.now(UTC)
+        if hidden:
+            return Numbers(None, None, None, as_of, sealed=False)
+        if seal is not None:
+            return Numbers(seal.tallies, seal.likes, seal.people, seal.sealed_at, sealed=True)
+        tally = await self._ledger.tally(stored.number)
+        people = tally.get(0, ZERO).people
+        # An estimate may err above the likes, of which every person has at least one.
+        by_index = {i: Tally(t.likes, min(t.people, t.likes)) for i in candidates if (t := tally.get(i, ZERO))}
+        ranks = ranked({index: found.likes for index, found in by_index.items()})
+        likes = sum(found.likes for found in by_index.values())
+        numbered = {index: (ranks[index], found) for index, found in by_index.items()}
+        return Numbers(numbered, likes, min(people, likes), as_of, sealed=False)
+
+
+def render(
+    stored: StoredCampaign,
+    candidates: Mapping[int, Candidate],
+    numbers: Numbers,
+    hours: list[tuple[datetime, int]] | None,
+) -> Published:
+    """Render every document of a campaign. Pure."""
+    rows = _rows(candidates, numbers)
+    totals = {"likes": numbers.likes, "people": numbers.people}
+    quality = {"people_estimated": not numbers.sealed and numbers.people is not None, "sealed": numbers.sealed}
+    counts = {} if numbers.by_index is None else {r["code"]: [r["rank"], r["likes"], r["people"]] for r in rows}
+    public = [{name: value for name, value in row.items() if name != "story"} for row in rows]
+
+    def tagged(document: Mapping[str, Any]) -> Rendered:
+        content = {**document, **quality}
+        return Rendered.of(_json({**content, "as_of": numbers.as_of.isoformat()}), _json(content))
+
+    head = {"campaign": stored.id}
+    return Published(
+        stored=stored,
+        hidden=numbers.by_index is None,
+        summary=Rendered.of(_json(_summary(stored, len(candidates)))),
+        results=tagged({**head, "results": public, **totals}),
+        timeline=Rendered.of(_json({**head, **_timeline(stored, hours)})),
+        event=tagged({"counts": counts, **totals}),
+        tally_csv=Rendered.of(_csv(rows)),
+        tally_json=tagged({**head, "tally": [_tally_row(row) for row in rows], **totals}),
+        candidates={row["code"]: tagged({**head, **row}) for row in rows},
+    )
+
+
+def _rows(candidates: Mapping[int, Candidate], numbers: Numbers) -> list[dict[str, Any]]:
+    rows = []
+    for index, candidate in candidates.items():
+        rank, tally = (None, None) if numbers.by_index is None else numbers.by_index.get(index, (None, ZERO))
+        rows.append(
+            {
+                "rank": rank,
+                "code": candidate.code,
+                "name": candidate.name,
+                "kind": candidate.kind,
+                "district": candidate.district,
+                "category": candidate.category,
+                "summary": candidate.summary,
+                "story": candidate.story,
+                "photo": candidate.photo,
+                "likes": None if tally is None else tally.likes,
+                "people": None if tally is None else tally.people,
+            }
+        )
+    # By code within a rank, and by code alone while hidden: the order itself must not tell who leads.
+    return sorted(rows, key=lambda row: (row["rank"] or 0, row["code"]))
+
+
+def _summary(stored: StoredCampaign, candidates: int) -> dict[str, Any]:
+    rules = stored.rules.model_dump(mode="json", exclude={"shards", "expected_voters"})
+    return {**rules, "state": stored.state, "candidates": candidates}
+
+
+def _timeline(stored: StoredCampaign, hours: list[tuple[datetime, int]] | None) -> dict[str, Any]:
+    if hours is None:
+        return {"timezone": stored.rules.timezone, "hours": None, "days": None}
+    days: dict[str, int] = {}
+    for hour, likes in hours:
+        day = hour.astimezone(stored.rules.zone).date().isoformat()
+        days[day] = days.get(day, 0) + likes
+    return {
+        "timezone": stored.rules.timezone,
+        "hours": [{"hour": h.astimezone(stored.rules.zone).isoformat(), "likes": likes} for h, likes in hours],
+        "days": [{"day": day, "likes": likes} for day, likes in days.items()],
+    }
+
+
+def _tally_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("rank", "code", "name", "likes", "people")}
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["rank", "code", "name", "likes", "people"])
+    for row in rows:
+        cells = _tally_row(row)
+        writer.writerow(_spreadsheet_safe(cell) for cell in cells.values())
+    return text.getvalue().encode("utf-8-sig")  # the mark lets Excel read the Chinese names
+
+
+def _spreadsheet_safe(cell: Any) -> Any:
+    # A name that begins like a formula would run in the auditor's spreadsheet.
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" and cell else cell
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

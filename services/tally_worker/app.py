@@ -1,0 +1,39 @@
+"""The composition root of the tally worker: the only place that builds its clients and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from dianzan import background
+from dianzan.ledger import Ledger
+from dianzan.vote_store import VoteStore, connect
+from tally_worker.consumer import Consumer, FlushLoop
+from tally_worker.routes import router
+from tally_worker.settings import WorkerSettings
+from tally_worker.sweep import Sweeper
+
+
+def create_app(settings: WorkerSettings) -> FastAPI:
+    """The ASGI application that flushes as long as it runs, and serves health and metrics."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        ledger = await Ledger.connect(settings.database_url)
+        store = VoteStore(connect(settings.redis_url))
+        loop = FlushLoop(Consumer(store, ledger), ledger, store, flush_every_s=settings.flush_every_s)
+        app.state.loop = loop
+        flushing = background.spawn("flush", loop.run())
+        sweeping = background.spawn("sweep", Sweeper(store, ledger).run())
+        yield
+        loop.stop()
+        await flushing
+        await background.stop(sweeping)
+        await store.aclose()
+        await ledger.aclose()
+
+    app = FastAPI(title="dianzan tally worker", version="1", lifespan=lifespan)
+    app.include_router(router)
+    return app

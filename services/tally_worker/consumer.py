@@ -1,0 +1,162 @@
+"""Streams into the ledger, exactly once by identity: `run_once` does the work, `run` loops."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from dianzan import logs, metrics, wire
+from dianzan.campaign import State
+from dianzan.clock import now_ms
+from dianzan.errors import EntryUndecodable
+from dianzan.ledger import AWAY, Ledger, StoredCampaign
+from dianzan.limits import ENTRIES_PER_FLUSH_MAX, LIKES_PER_FLUSH_MAX
+from dianzan.vote_store import VoteStore
+from dianzan.wire import Entry
+
+_log = logs.get(__name__)
+
+BACKOFF_S_MAX = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """What one flush of one shard did."""
+
+    read: int
+    inserted: int
+    removed: int
+    undecodable: int
+    oldest_ms: int | None
+
+
+NOTHING = Flush(0, 0, 0, 0, None)
+
+
+class Consumer:
+    """Flushes shards. Any number of consumers may run, anywhere, and be killed at any point.
+
+    Store down: nothing is read, the flush is tried again. Postgres down: nothing is removed, likes wait in the
+    streams and cost only delay. Killed between COMMIT and removal: the likes are read again and add zero.
+    """
+
+    def __init__(self, store: VoteStore, ledger: Ledger) -> None:
+        self._store, self._ledger = store, ledger
+
+    async def run_once(self, campaign: StoredCampaign, shard: int) -> Flush:
+        """Move the oldest likes of one shard into the ledger.
+
+        1. take the shard's advisory lock (it only saves double work), in the transaction that will commit the likes
+        2. read the stream from its start
+        3. insert the likes that are new, add their number to the counts, commit
+        4. remove from the stream exactly what was committed
+        """
+        async with self._ledger.locked_shard(campaign.number, shard) as flush:
+            if flush is None:
+                return NOTHING
+            entries, undecodable = await self._read(campaign.id, shard)
+            if not entries:
+                return Flush(0, 0, 0, undecodable, None)
+            await flush.estimate_people(await self._people(campaign.id, shard, entries))
+            inserted = await flush.insert(entries)
+        committed = [(entry.entry_id, entry.batch) for entry in entries]
+        removed = await self._store.remove_entries(campaign.id, shard, committed)
+        return Flush(sum(e.like_count for e in entries), inserted, removed, undecodable, entries[0].time_ms)
+
+    async def _read(self, campaign: str, shard: int) -> tuple[list[Entry], int]:
+        entries: list[Entry] = []
+        undecodable = likes = 0
+        for entry_id, fields in await self._store.read_entries(campaign, shard, ENTRIES_PER_FLUSH_MAX):
+            try:
+                entry = wire.unpack_entry(entry_id, fields)
+            except EntryUndecodable as error:
+                _log.error("an entry stays in its stream", campaign=campaign, shard=shard, reason=str(error))
+                undecodable += 1
+                continue
+            likes += entry.like_count
+            if entries and likes > LIKES_PER_FLUSH_MAX:
+                break
+            entries.append(entry)
+        return entries, undecodable
+
+    async def _people(self, campaign: str, shard: int, entries: Iterable[Entry]) -> dict[int, int]:
+        voters: dict[int, set[bytes]] = {0: set()}
+        for entry in entries:
+            for voter, _class, _publisher, _network, candidates in entry.ballots:
+                voters[0].add(voter)
+                for candidate in candidates:
+                    voters.setdefault(candidate, set()).add(voter)
+        return await self._store.people(campaign, shard, {index: list(found) for index, found in voters.items()})
+
+
+class FlushLoop:
+    """Flushes every shard of every campaign that may hold likes, until `stop`."""
+
+    def __init__(self, consumer: Consumer, ledger: Ledger, store: VoteStore, *, flush_every_s: float) -> None:
+        self._consumer, self._ledger, self._store = consumer, ledger, store
+        self._flush_every_s = flush_every_s
+        self._stopping = asyncio.Event()
+        self.last_success_s = 0.0
+
+    def stop(self) -> None:
+        """End after the flush that runs now."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Flush until stopped; on an error wait, twice as long each time up to 5 s, and go on."""
+        backoff_s = self._flush_every_s
+        while not self._stopping.is_set():
+            try:
+                likes = await self.flush_all()
+            except (*AWAY, RedisError) as error:
+                metrics.FLUSH_ERRORS.labels(type(error).__name__).inc()
+                _log.warning("a flush will be done again", reason=f"{type(error).__name__}: {error}")
+                backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+                await self._pause(backoff_s)
+            else:
+                backoff_s = self._flush_every_s
+                self.last_success_s = time.monotonic()
+                if not likes:
+                    await self._pause(self._flush_every_s)
+
+    async def flush_all(self) -> int:
+        """One round over all shards; returns the likes read. Shards in random order, so that workers spread."""
+        likes = 0
+        for campaign in await self._ledger.campaigns():
+            if campaign.state not in (State.published, State.closed):
+                continue
+            waiting = await self._store.backlog(campaign.id, campaign.rules.shards)
+            shards = [shard for shard, entries in enumerate(waiting) if entries]
+            random.shuffle(shards)
+            likes += await self._flush_shards(campaign, shards)
+            metrics.BACKLOG.labels(campaign.id).set(sum(waiting))
+        return likes
+
+    async def _flush_shards(self, campaign: StoredCampaign, shards: Sequence[int]) -> int:
+        read = undecodable = 0
+        oldest_ms = now_ms()
+        for shard in shards:
+            started = time.perf_counter()
+            flush = await self._consumer.run_once(campaign, shard)
+            read += flush.read
+            undecodable += flush.undecodable
+            if flush.oldest_ms is not None:
+                oldest_ms = min(oldest_ms, flush.oldest_ms)
+                metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
+                metrics.FLUSHED.labels(campaign.id, "inserted").inc(flush.inserted)
+                metrics.FLUSHED.labels(campaign.id, "duplicate").inc(flush.read - flush.inserted)
+        metrics.BACKLOG_AGE_SECONDS.labels(campaign.id).set(max(0, now_ms() - oldest_ms) / 1000)
+        metrics.UNDECODABLE.labels(campaign.id).set(undecodable)
+        return read
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,34 @@
+"""Runs the vote API: `python -m vote_api`."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from dianzan import logs
+from vote_api.app import create_app
+from vote_api.settings import VoteSettings
+
+
+def main() -> None:
+    """Serve until SIGTERM; then answer what was accepted and end."""
+    settings = VoteSettings()
+    logs.configure(settings.log_level, "vote_api")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.vote_port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=75,  # longer than a proxy's idle time-out of 60 s, so the proxy closes first
+        timeout_graceful_shutdown=20,
+        backlog=4_096,
+    )
+
+
+if __name__ == "__main__":
+    main()

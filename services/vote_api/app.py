@@ -1,0 +1,65 @@
+"""The composition root of the vote API: the only place that builds its clients and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
+
+from dianzan import background, problem
+from dianzan.errors import ApiError
+from dianzan.vote_store import LikeLink, VoteStore, connect
+from vote_api.batcher import Batcher
+from vote_api.likes import LikeRoute
+from vote_api.openapi import describe
+from vote_api.promise import PromiseHeader
+from vote_api.routes import router
+from vote_api.settings import VoteSettings
+from vote_api.watch import StoreWatch
+
+
+def create_app(settings: VoteSettings) -> FastAPI:
+    """The ASGI application; connections are opened when it starts and closed, in reverse order, when it stops."""
+    client = connect(settings.redis_url)
+    store = VoteStore(client)
+    watch = StoreWatch(store, allow_weak_store=settings.allow_weak_store)
+    batcher = Batcher(LikeLink(client))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await watch.refresh()
+        watching = background.spawn("store-watch", watch.run())
+        sending = background.spawn("batcher", batcher.run())
+        yield
+        batcher.close()
+        await sending
+        await background.stop(watching)
+        await store.aclose()
+
+    app = FastAPI(
+        title="dianzan vote API",
+        version="1",
+        description="Takes likes. A like answered `counted` is durable, and counted once.",
+        lifespan=lifespan,
+    )
+    app.state.watch, app.state.store, app.state.settings = watch, store, settings
+    app.include_router(router)
+    app.add_middleware(
+        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"], max_age=86_400
+    )
+    app.add_middleware(LikeRoute, watch=watch, batcher=batcher, store=store)
+    app.add_middleware(PromiseHeader, watch=watch)
+    for kind in (ApiError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _on_error)
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
+    return app
+
+
+async def _on_error(_request: Request, raised: Exception) -> Response:
+    error = problem.translate(raised)
+    return Response(problem.body(error), error.status, headers=problem.headers(error), media_type=problem.MEDIA_TYPE)

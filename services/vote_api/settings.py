@@ -1,0 +1,22 @@
+"""Settings of the vote API, read from `DIANZAN_*` environment variables."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from dianzan.settings import Settings
+
+
+class VoteSettings(Settings):
+    """What the vote API adds to the shared settings."""
+
+    vote_port: int = Field(default=8000, ge=0, le=65_535, description="Port of the vote API.")
+    allow_weak_store: bool = Field(
+        default=False, description="For development: serve although the store does not keep the promise, and say so."
+    )
+    tokens_per_network_minute: int = Field(
+        default=6_000, ge=1, description="Voter tokens one network (/24 or /48) may ask for in a minute."
+    )
+    trusted_proxies: str = Field(
+        default="127.0.0.1", description="Addresses or CIDRs whose X-Forwarded-For is believed, comma-separated."
+    )
