@@ -1,7 +1,7 @@
 /** Owns the public page: reads one campaign, shows it, and keeps it up to date. */
 import { Grid, element } from "./cards.js";
 import { nowMs } from "./requests.js";
-import { LiveResults, newsOf, readCampaign, readCampaigns, readResults } from "./results.js";
+import { LiveResults, newsOf, readCampaign, readCampaigns, readFirstResults } from "./results.js";
 import { Story } from "./story.js";
 import { dayAndTime, language, left, number, timeOnly, translate, words } from "./texts.js";
 
@@ -149,7 +149,7 @@ async function open() {
   const id = askedCampaign() || (first && first.id);
   showOthers(campaigns, id);
   if (!id) return tellTrouble(words.noneYet);
-  const [campaign, results] = await Promise.all([readCampaign(id), readResults(id), customElements.whenDefined("dianzan-like")]);
+  const [campaign, results] = await Promise.all([readCampaign(id), readFirstResults(id), customElements.whenDefined("dianzan-like")]);
   const page = new Page(campaign, results);
   page.listen();
   page.show(results);

@@ -75,5 +75,8 @@ export async function askUntilAnswered(url, init, onRetry = () => {}) {
   }
 }
 
+/** Always revalidated: a cache may serve results that are seconds old, and a like would seem lost after a reload. */
+export const readResults = (campaign, how = ask) => how(`${campaignUrl(base, campaign)}/results`, { cache: "no-cache" });
+
 /** A string body is sent as text/plain, which needs no CORS preflight. */
 export const post = (content) => ({ method: "POST", body: JSON.stringify(content) });

@@ -1,5 +1,5 @@
 /** Owns reading the results API for the page: once at the start, then live by event stream, or by polling without it. */
-import { ask, askUntilAnswered, base, campaignUrl, Refusal } from "./requests.js";
+import { ask, askUntilAnswered, base, campaignUrl, readResults, Refusal } from "./requests.js";
 
 const limits = {
   tickMsEvery: 5000, // the polling interval while the stream is down
@@ -21,8 +21,8 @@ export async function readCampaign(campaign) {
   return body;
 }
 
-export async function readResults(campaign) {
-  const { body } = await askUntilAnswered(`${campaignUrl(base, campaign)}/results`);
+export async function readFirstResults(campaign) {
+  const { body } = await readResults(campaign, askUntilAnswered);
   return body;
 }
 
@@ -90,7 +90,7 @@ export class LiveResults {
     if (this.asking) return;
     this.asking = true;
     try {
-      this.take(newsOf(await ask(`${campaignUrl(base, this.campaign)}/results`)));
+      this.take(newsOf(await readResults(this.campaign)));
     } catch (refusal) {
       console.warn("dianzan: results:", refusal);
       this.onSilence();

@@ -1,5 +1,5 @@
 /** Owns the counts of one campaign as this page knows them, and for embeds the polling of the results. */
-import { ask, base, campaignUrl } from "./requests.js";
+import { readResults } from "./requests.js";
 
 const limits = {
   pollMsEvery: 15000, // embeds are readers above all: 100 reads for one like
@@ -80,7 +80,7 @@ export class Tally {
 
   async fetchOnce() {
     try {
-      const body = await ask(`${campaignUrl(base, this.campaign)}/results`);
+      const body = await readResults(this.campaign);
       this.sealed = body.sealed;
       for (const row of body.results) {
         this.names.set(row.code, row.name);

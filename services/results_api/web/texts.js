@@ -20,7 +20,7 @@ const texts = {
     loading: "正在加载…",
     kinds: { person: "个人", team: "团队" },
     rank: (rank) => `第 ${rank} 名`,
-    peopleOf: (people, estimated) => `${estimated ? "约 " : ""}${people} 人`,
+    peopleOf: (people, estimated) => `${estimated ? "约 " : ""}${people} 人点赞`,
     receipt: "回执",
     copy: "复制",
     copied: "已复制",
