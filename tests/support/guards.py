@@ -1,0 +1,62 @@
+"""What no test may leave behind: keys nobody owns, and errors that were logged but not raised."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from dianzan import keys
+from dianzan.vote_store import connect
+
+ERROR_LEVELS = ("error", "critical")
+
+
+async def leaked_keys(redis_url: str) -> list[str]:
+    """Keys in the store that have no place in keys.py."""
+    client = connect(redis_url)
+    try:
+        found = [key.decode("utf-8", "replace") async for key in client.scan_iter(count=1_000)]
+    finally:
+        await client.aclose()
+    return sorted(key for key in found if keys.parse(key) is None)
+
+
+class LogWatch:
+    """Reads what the services log from where it last stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offsets: dict[Path, int] = {}
+
+    def new_errors(self) -> list[str]:
+        """Lines of error level, or that are no log lines at all (a traceback), since the last call."""
+        return [
+            line for path in sorted(self._folder.glob("*.log")) for line in self._new_lines(path) if _is_error(line)
+        ]
+
+    def _new_lines(self, path: Path) -> list[str]:
+        with path.open(encoding="utf-8", errors="replace") as log:
+            log.seek(self._offsets.get(path, 0))
+            lines = log.read().splitlines()
+            self._offsets[path] = log.tell()
+        return lines
+
+
+def _is_error(line: str) -> bool:
+    try:
+        return json.loads(line).get("level") in ERROR_LEVELS
+    except ValueError:
+        return bool(line.strip())
+
+
+class ErrorRecords(logging.Handler):
+    """Keeps what this process itself logs at error level, asyncio's lost exceptions included."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record."""
+        self.records.append(self.format(record))
