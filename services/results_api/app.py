@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from dianzan import background, problem
 from dianzan.errors import ApiError
 from dianzan.ledger import Ledger
+from results_api import pages
 from results_api.routes import router
 from results_api.settings import ResultsSettings
 from results_api.snapshot import Snapshots
@@ -41,9 +40,13 @@ def create_app(settings: ResultsSettings) -> FastAPI:
     )
     app.state.settings, app.state.streams, app.state.stopping = settings, 0, asyncio.Event()
     app.include_router(router)
-    app.mount("/web", StaticFiles(directory=Path(__file__).parent / "web"), name="web")
+    pages.mount(app)
     app.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["GET"], allow_headers=["*"], expose_headers=["etag"]
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["GET"],
+        allow_headers=["*"],
+        expose_headers=["etag", "retry-after"],
     )
     for kind in (ApiError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _on_error)

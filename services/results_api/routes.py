@@ -1,9 +1,9 @@
-"""The results API's routes: documents rendered by the snapshot, the stream of changes, the page, health and metrics."""
+"""The results API's routes: documents rendered by the snapshot, the stream of changes, health and metrics."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
-from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -20,12 +20,10 @@ from results_api.snapshot import Rendered, Snapshots
 
 router = APIRouter()
 
-KEEP_ALIVE_S = 15.0  # a comment line this often keeps proxies from closing an idle stream
+REPEAT_S = 15.0  # in quiet times too: proxies keep the stream open, and the reader sees a fresh `as_of`
 READY_WITHIN_S = 10.0
 # A second of caching takes reloading crowds off this process; stale answers are served while a new one is fetched.
 SHORT = "public, max-age=1, stale-while-revalidate=5"
-# Files change with a release only, but an embedded button must follow a release within the hour.
-FILES = "public, max-age=3600"
 
 
 class CampaignSummary(BaseModel):
@@ -147,7 +145,8 @@ UNKNOWN = (CampaignUnknown, ResultsUnavailable)
 
 def _answer(request: Request, kind: str, rendered: Rendered, media_type: str = "application/json") -> Response:
     metrics.READS.labels(kind).inc()
-    headers = {"etag": rendered.etag, "cache-control": SHORT}
+    # Said to everyone, not only to readers from other sites, since a cache between keeps one answer for both.
+    headers = {"etag": rendered.etag, "cache-control": SHORT, "access-control-allow-origin": "*"}
     asked = request.headers.get("if-none-match", "")
     if rendered.etag in asked or asked.strip() == "*":
         return Response(status_code=304, headers=headers)
@@ -238,34 +237,18 @@ async def _events(campaign: str, request: Request, view: Snapshots) -> AsyncIter
     state = request.app.state
     state.streams += 1
     metrics.STREAMS.set(state.streams)
-    sent = ""
+    sent, sent_s = "", 0.0
     try:
         yield b"retry: 2000\n\n"
         while not state.stopping.is_set():
             event = view.of(campaign).event
-            if event.etag != sent:
-                sent = event.etag
+            if event.etag != sent or time.monotonic() - sent_s >= REPEAT_S:
+                sent, sent_s = event.etag, time.monotonic()
                 yield b"event: results\nid: " + sent.strip('"').encode() + b"\ndata: " + event.body + b"\n\n"
-            elif not await view.changed(KEEP_ALIVE_S):
-                yield b": still here\n\n"
+            await view.changed(REPEAT_S)
     finally:
         state.streams -= 1
         metrics.STREAMS.set(state.streams)
-
-
-@router.get("/", include_in_schema=False)
-@router.get("/c/{campaign}", include_in_schema=False)
-async def page() -> Response:
-    """The public page; it reads which campaign to show from its own address."""
-    html = (files("results_api") / "web" / "index.html").read_bytes()
-    return Response(html, media_type="text/html; charset=utf-8", headers={"cache-control": FILES, **_page_headers()})
-
-
-@router.get("/like-button.js", include_in_schema=False)
-async def like_button() -> Response:
-    """The button other sites embed by one script tag."""
-    script = (files("results_api") / "web" / "like-button.js").read_bytes()
-    return Response(script, media_type="text/javascript; charset=utf-8", headers={"cache-control": FILES})
 
 
 @router.get("/web/config.json", include_in_schema=False)
@@ -273,11 +256,6 @@ async def config(request: Request) -> dict[str, str]:
     """Where the vote API is, for the page and the button."""
     settings: ResultsSettings = request.app.state.settings
     return {"vote_url": settings.vote_url}
-
-
-def _page_headers() -> dict[str, str]:
-    policy = "default-src 'self'; img-src 'self' https: http: data:; connect-src *; base-uri 'none'; form-action 'none'"
-    return {"content-security-policy": policy, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 
 
 @router.get("/healthz", tags=["operations"])

@@ -50,7 +50,12 @@ def create_app(settings: VoteSettings) -> FastAPI:
     app.state.watch, app.state.store, app.state.settings = watch, store, settings
     app.include_router(router)
     app.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"], max_age=86_400
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["retry-after"],
+        max_age=86_400,
     )
     app.add_middleware(LikeRoute, watch=watch, batcher=batcher, store=store)
     app.add_middleware(PromiseHeader, watch=watch)

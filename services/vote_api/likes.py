@@ -146,6 +146,7 @@ async def _reply(send: Send, status: int, media_type: str, content: bytes, heade
         (b"content-type", media_type.encode()),
         (b"content-length", str(len(content)).encode()),
         (b"access-control-allow-origin", b"*"),
+        (b"access-control-expose-headers", b"retry-after"),
     ]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": content})

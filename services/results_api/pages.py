@@ -1,0 +1,59 @@
+"""The public page and the embeddable button: static files, the same cache life for all so that a release never mixes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+router = APIRouter(include_in_schema=False)
+
+FOLDER = Path(__file__).parent / "web"
+# A minute: an embedded button follows a release soon, and crowds that reload ask once.
+FILE_HEADERS = {"cache-control": "public, max-age=60", "access-control-allow-origin": "*"}
+PAGE_HEADERS = {
+    **FILE_HEADERS,
+    "content-security-policy": "default-src 'self'; img-src 'self' https: http: data:; connect-src *; "
+    "base-uri 'none'; form-action 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+
+class WebFiles(StaticFiles):
+    """The modules of page and button."""
+
+    def file_response(
+        self,
+        full_path: os.PathLike[str] | str,
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        """A file with the cache life and the cross-origin leave that all files have."""
+        answer = super().file_response(full_path, stat_result, scope, status_code)
+        answer.headers.update(FILE_HEADERS)
+        return answer
+
+
+@router.get("/")
+@router.get("/c/{campaign}")
+async def page() -> FileResponse:
+    """The public page; it reads which campaign to show from its own address."""
+    return FileResponse(FOLDER / "index.html", headers=PAGE_HEADERS)
+
+
+@router.get("/like-button.js")
+async def like_button() -> FileResponse:
+    """The button other sites embed by one script tag."""
+    return FileResponse(FOLDER / "like-button.js", headers=FILE_HEADERS)
+
+
+def mount(app: FastAPI) -> None:
+    """Add page, button and their files to the app."""
+    app.include_router(router)
+    app.mount("/web", WebFiles(directory=FOLDER), name="web")
