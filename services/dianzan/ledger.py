@@ -208,10 +208,12 @@ class Ledger:
             locked = await connection.fetchval(queries()["lock_shard"], campaign, shard)
             yield ShardFlush(connection, campaign, shard) if locked else None
 
-    async def tally(self, campaign: int) -> dict[int, Tally]:
-        """Candidate index -> numbers by the counts; index 0 holds the estimate of people over all candidates."""
-        records = await self._pool.fetch(queries()["tally"], campaign)
-        return {record["candidate"]: Tally(record["likes"], record["people"]) for record in records}
+    async def tallies(self) -> dict[int, dict[int, Tally]]:
+        """Campaign number -> candidate index -> numbers by the counts; index 0 holds the people of the campaign."""
+        found: dict[int, dict[int, Tally]] = {}
+        for record in await self._pool.fetch(queries()["tallies"]):
+            found.setdefault(record["campaign"], {})[record["candidate"]] = Tally(record["likes"], record["people"])
+        return found
 
     async def hours(self, campaign: int) -> list[tuple[datetime, int]]:
         """Likes per hour, oldest first, hours without likes left out."""

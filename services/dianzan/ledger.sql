@@ -88,15 +88,15 @@ INSERT INTO people_estimates AS p (campaign, shard, candidate, people)
 SELECT $1, $2, candidate, people FROM unnest($3::smallint[], $4::bigint[]) AS new (candidate, people)
 ON CONFLICT (campaign, candidate, shard) DO UPDATE SET people = greatest(p.people, excluded.people);
 
--- name: tally
--- Likes and estimated people per candidate, by the counts.
-SELECT candidate, sum(likes)::bigint AS likes, sum(people)::bigint AS people
+-- name: tallies
+-- Likes and estimated people per campaign and candidate, by the counts; candidates x shards rows a campaign are read.
+SELECT campaign, candidate, sum(likes)::bigint AS likes, sum(people)::bigint AS people
 FROM (
-    SELECT candidate, likes, 0 AS people FROM counts WHERE campaign = $1
+    SELECT campaign, candidate, likes, 0 AS people FROM counts
     UNION ALL
-    SELECT candidate, 0, people FROM people_estimates WHERE campaign = $1
+    SELECT campaign, candidate, 0, people FROM people_estimates
 ) AS both_numbers
-GROUP BY candidate ORDER BY candidate;
+GROUP BY campaign, candidate;
 
 -- name: hours
 SELECT hour, sum(likes)::bigint AS likes FROM hours WHERE campaign = $1 GROUP BY hour ORDER BY hour;

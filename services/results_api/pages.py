@@ -1,4 +1,4 @@
-"""The public page and the embeddable button: static files, the same cache life for all so that a release never mixes."""
+"""The public page and the button: static files, one cache life for all so that a release never mixes with another."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from dianzan.roster import Candidate
 _log = logs.get(__name__)
 
 ZERO = Tally(0, 0)
+RENDER_AGAIN_S = 5.0  # of unchanged numbers, so that `as_of` stays fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,11 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Everything served of one campaign; hidden numbers never come in here."""
+    """Everything served of one campaign; hidden numbers are in none of its documents."""
 
-    stored: StoredCampaign
+    version: int
+    tally: Mapping[int, Tally] = field(repr=False)
+    as_of: datetime
     hidden: bool
     summary: Rendered
     results: Rendered
@@ -124,11 +127,12 @@ class Snapshots:
             await asyncio.sleep(max(0.05, SNAPSHOT_EVERY_S - took_s))
 
     async def refresh(self) -> None:
-        """Read and render all published campaigns."""
+        """Read all published campaigns; render those whose numbers or rules changed."""
         published: dict[str, Published] = {}
+        tallies = await self._ledger.tallies()
         for stored in await self._ledger.campaigns():
             if stored.state is not State.draft:
-                published[stored.id] = await self._publish(stored)
+                published[stored.id] = await self._current(stored, tallies.get(stored.number, {}))
         listed = [json.loads(each.summary.body) for each in published.values()]
         self._list = Rendered.of(_json({"campaigns": listed}))
         self._published = published
@@ -140,32 +144,40 @@ class Snapshots:
         if not self._read_at:
             raise ResultsUnavailable("The results have not been read from Postgres yet; ask again.")
 
-    async def _publish(self, stored: StoredCampaign) -> Published:
+    async def _current(self, stored: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
+        known = self._published.get(stored.id)
+        if known is not None and known.version == stored.version and known.tally == tally:
+            rendered_ago_s = (datetime.now(UTC) - known.as_of).total_seconds()
+            if stored.state is State.sealed or rendered_ago_s < RENDER_AGAIN_S:
+                return known
+        return await self._publish(stored, tally)
+
+    async def _publish(self, stored: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
         seal = await self._ledger.seal(stored.number) if stored.state is State.sealed else None
-        hidden = stored.rules.results == "hidden" and seal is None
         candidates = await self._ledger.candidates(stored.number)
-        numbers = await self._numbers(stored, seal, candidates, hidden=hidden)
-        hours = None if hidden else await self._ledger.hours(stored.number)
+        numbers = numbers_of(stored, seal, candidates, tally)
+        hours = None if numbers.by_index is None else await self._ledger.hours(stored.number)
         if numbers.likes is not None:
             metrics.PUBLISHED_LIKES.labels(stored.id).set(numbers.likes)
-        return render(stored, candidates, numbers, hours)
+        return render(stored, candidates, numbers, hours, tally)
 
-    async def _numbers(
-        self, stored: StoredCampaign, seal: Seal | None, candidates: Mapping[int, Candidate], *, hidden: bool
-    ) -> Numbers:
-        as_of = datetime.now(UTC)
-        if hidden:
-            return Numbers(None, None, None, as_of, sealed=False)
-        if seal is not None:
-            return Numbers(seal.tallies, seal.likes, seal.people, seal.sealed_at, sealed=True)
-        tally = await self._ledger.tally(stored.number)
-        people = tally.get(0, ZERO).people
-        # An estimate may err above the likes, of which every person has at least one.
-        by_index = {i: Tally(t.likes, min(t.people, t.likes)) for i in candidates if (t := tally.get(i, ZERO))}
-        ranks = ranked({index: found.likes for index, found in by_index.items()})
-        likes = sum(found.likes for found in by_index.values())
-        numbered = {index: (ranks[index], found) for index, found in by_index.items()}
-        return Numbers(numbered, likes, min(people, likes), as_of, sealed=False)
+
+def numbers_of(
+    stored: StoredCampaign, seal: Seal | None, candidates: Mapping[int, Candidate], tally: Mapping[int, Tally]
+) -> Numbers:
+    """What may be shown of a campaign now: the sealed tally, the running counts, or nothing. Pure."""
+    as_of = datetime.now(UTC)
+    if seal is not None:
+        return Numbers(seal.tallies, seal.likes, seal.people, as_of, sealed=True)
+    if stored.rules.results == "hidden":
+        return Numbers(None, None, None, as_of, sealed=False)
+    people = tally.get(0, ZERO).people
+    # An estimate may err above the likes, of which every person has at least one.
+    by_index = {i: Tally(t.likes, min(t.people, t.likes)) for i in candidates if (t := tally.get(i, ZERO))}
+    ranks = ranked({index: found.likes for index, found in by_index.items()})
+    likes = sum(found.likes for found in by_index.values())
+    numbered = {index: (ranks[index], found) for index, found in by_index.items()}
+    return Numbers(numbered, likes, min(people, likes), as_of, sealed=False)
 
 
 def render(
@@ -173,6 +185,7 @@ def render(
     candidates: Mapping[int, Candidate],
     numbers: Numbers,
     hours: list[tuple[datetime, int]] | None,
+    tally: Mapping[int, Tally],
 ) -> Published:
     """Render every document of a campaign. Pure."""
     rows = _rows(candidates, numbers)
@@ -187,7 +200,9 @@ def render(
 
     head = {"campaign": stored.id}
     return Published(
-        stored=stored,
+        version=stored.version,
+        tally=tally,
+        as_of=numbers.as_of,
         hidden=numbers.by_index is None,
         summary=Rendered.of(_json(_summary(stored, len(candidates)))),
         results=tagged({**head, "results": public, **totals}),
