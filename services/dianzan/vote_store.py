@@ -127,7 +127,7 @@ class LikeLink:
                 sent_ms = now_ms()
                 await connection.send_packed_command([call.packed(sent_ms) for call in calls])
                 return [await self._reply(connection, call) for call in calls]
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, StoreError) as error:
             await self.close()
             raise StoreUnavailable(f"The store did not answer ({type(error).__name__}); ask again.") from error
         except BaseException:
@@ -330,6 +330,13 @@ class VoteStore:
                 for candidate, likes in found.items():
                     totals[int(candidate)] = totals.get(int(candidate), 0) + int(likes)
         return totals
+
+    async def bucket_fills(self, campaign: str, window_day: int, places: Sequence[tuple[int, int]]) -> list[int]:
+        """Voters in each of the given (shard, bucket) places of a window."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for shard, bucket in places:
+                pipeline.hlen(keys.marks(campaign, shard, window_day, bucket))
+            return [int(fields) for fields in await pipeline.execute()]
 
     async def drop_marks(self, document: Document, window_day: int) -> int:
         """Remove the dedup marks of one window; returns how many hashes went."""

@@ -12,9 +12,8 @@ import msgspec
 from dianzan import metrics, problem, wire
 from dianzan.campaign import Document
 from dianzan.clock import now_ms
-from dianzan.errors import ApiError, ClassNotAllowed, Closed, RulesMoved
+from dianzan.errors import ApiError, ClassNotAllowed, Closed, MethodNotAllowed, RulesMoved
 from dianzan.identity import Voter
-from dianzan.keys import CAMPAIGN_ID
 from dianzan.vote_store import VoteStore, is_over
 from dianzan.wire import Status
 from vote_api import body
@@ -25,7 +24,7 @@ from vote_api.watch import StoreWatch
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_PATH = re.compile(rf"/v1/campaigns/({CAMPAIGN_ID})/likes")
+_PATH = re.compile(r"/v1/campaigns/([^/]+)/likes")
 _NAMES: dict[int, str] = {status.value: status.name for status in Status}
 _STATUS_COUNTERS: dict[tuple[str, int], Any] = {}
 
@@ -57,8 +56,8 @@ class LikeRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; errors become problem documents here and nowhere else on this path."""
-        matched = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if matched is None:
+        matched = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        if matched is None or scope["method"] == "OPTIONS":  # a preflight is answered by the CORS layer
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
@@ -77,6 +76,8 @@ class LikeRoute:
     # The life of a like request, in order: body, campaign, promise, token, class, candidates, ballot, batch, receipts.
     # Everything before the batch is without I/O; everything after it cannot fail.
     async def _like(self, campaign: str, scope: Scope, receive: Receive) -> LikeAnswer:
+        if scope["method"] != "POST":
+            raise MethodNotAllowed("Send a like by POST; what a voter has liked is at …/likes/mine.")
         raw = await body.read(scope, receive)
         document = self._watch.document(campaign)
         request = body.parse_like(raw, document.rules.likes_per_window)
