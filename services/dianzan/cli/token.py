@@ -15,11 +15,20 @@ from dianzan.identity import Voter, VoterClass
 from dianzan.limits import TOKEN_LIFE_S, TOKENS_MINTED_MAX
 
 
+def _voter_class(named: str | VoterClass) -> VoterClass:
+    """Typer runs a parser over the default value too."""
+    if isinstance(named, VoterClass):
+        return named
+    if named not in VoterClass.__members__:
+        raise typer.BadParameter(f"{named!r} is none of {', '.join(VoterClass.__members__)}.")
+    return VoterClass[named]
+
+
 def token(
     campaign: Id,
     subject: Annotated[list[str] | None, typer.Option(help="Whose token; the same subject is the same voter.")] = None,
     count: Annotated[int, typer.Option(min=0, max=TOKENS_MINTED_MAX, help="How many tokens of random voters.")] = 0,
-    voter_class: Annotated[VoterClass, typer.Option("--class", parser=VoterClass.__getitem__)] = VoterClass.device,
+    voter_class: Annotated[VoterClass, typer.Option("--class", parser=_voter_class)] = VoterClass.device,
     data: Data = DATA_DEFAULT,
 ) -> None:
     """Print voter tokens, one a line."""
