@@ -77,6 +77,11 @@ FLUSH_ERRORS = Counter(
     "Flushes that ended in an error and will be done again, by kind. Steady: read the worker's log.",
     ["kind"],
 )
+ROUND_TIMESTAMP = Gauge(
+    "dianzan_round_timestamp_seconds",
+    "Unix time of the last round over all shards that succeeded. Over 5 s ago: Postgres or the store is away; the "
+    "other worker gauges stand still meanwhile.",
+)
 UNDECODABLE = Gauge(
     "dianzan_undecodable_entries",
     "Stream entries this version cannot read; they stay in the stream. Above 0: a newer vote API runs.",

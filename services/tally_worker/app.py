@@ -11,6 +11,7 @@ from dianzan import background
 from dianzan.ledger import Ledger
 from dianzan.vote_store import VoteStore, connect
 from tally_worker.consumer import Consumer, FlushLoop
+from tally_worker.gauge import BucketGauge
 from tally_worker.routes import router
 from tally_worker.settings import WorkerSettings
 from tally_worker.sweep import Sweeper
@@ -27,9 +28,11 @@ def create_app(settings: WorkerSettings) -> FastAPI:
         app.state.loop = loop
         flushing = background.spawn("flush", loop.run())
         sweeping = background.spawn("sweep", Sweeper(store, ledger).run())
+        sampling = background.spawn("gauge", BucketGauge(store, ledger).run())
         yield
         loop.stop()
         await flushing
+        await background.stop(sampling)
         await background.stop(sweeping)
         await store.aclose()
         await ledger.aclose()

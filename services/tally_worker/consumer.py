@@ -121,6 +121,7 @@ class FlushLoop:
             else:
                 backoff_s = self._flush_every_s
                 self.last_success_s = time.monotonic()
+                metrics.ROUND_TIMESTAMP.set_to_current_time()
                 if not likes:
                     await self._pause(self._flush_every_s)
 
