@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from dianzan.clock import Window, campaign_window, day_window, day_window_at, days_between, to_ms
+from dianzan.clock import Window, campaign_window, day_window, day_window_at, days_between, from_ms, to_ms
 from dianzan.errors import CampaignError
 from dianzan.identity import CampaignKey, VoterClass
 from dianzan.keys import CAMPAIGN_ID
@@ -38,6 +38,11 @@ from dianzan.wire import width_of
 
 CampaignId = Annotated[str, StringConstraints(pattern=rf"^{CAMPAIGN_ID}$")]
 PublisherCode = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+
+
+# Strict, or a date written as the number 20261104 would be read as seconds since 1970.
+Instant = Annotated[AwareDatetime, Field(strict=True)]
+YEAR_FIRST, YEAR_LAST = 2000, 2199  # beyond them a slip of the pen, and days that the calendar or the ledger lacks
 
 
 class State(StrEnum):
@@ -56,8 +61,8 @@ class Rules(BaseModel):
 
     id: CampaignId
     title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
-    opens: AwareDatetime
-    closes: AwareDatetime
+    opens: Instant
+    closes: Instant
     timezone: str = "Asia/Shanghai"
     window: Literal["day", "campaign"] = "day"
     likes_per_window: int = Field(default=10, ge=1, le=LIKES_PER_WINDOW_MAX)
@@ -70,7 +75,7 @@ class Rules(BaseModel):
     @field_validator("timezone")
     @classmethod
     def _zone_exists(cls, name: str) -> str:
-        if name not in available_timezones():
+        if name not in _zone_names():
             raise ValueError(f"{name!r} is not a time zone; write one like Asia/Shanghai")
         return name
 
@@ -80,11 +85,13 @@ class Rules(BaseModel):
         if not isinstance(raw, dict):
             raise ValueError("a campaign file holds `name: value` lines")
         zone_name = raw.get("timezone", "Asia/Shanghai")
-        zone = ZoneInfo(zone_name) if zone_name in available_timezones() else UTC
+        zone = ZoneInfo(zone_name) if isinstance(zone_name, str) and zone_name in _zone_names() else UTC
         return {name: _in_zone(value, zone) if name in ("opens", "closes") else value for name, value in raw.items()}
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
+        if not all(YEAR_FIRST <= instant.year <= YEAR_LAST for instant in (self.opens, self.closes)):
+            raise ValueError(f"opens and closes lie in the years {YEAR_FIRST} to {YEAR_LAST}")
         if self.closes <= self.opens:
             raise ValueError("closes must be later than opens")
         if (self.closes - self.opens).days > CAMPAIGN_DAYS_MAX:
@@ -141,10 +148,20 @@ def _in_zone(value: Any, zone: Any) -> Any:
         except ValueError:
             return value
     if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=zone)
+        return value if value.tzinfo else _as_utc(value, zone)
     if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=zone)
+        return _as_utc(datetime(value.year, value.month, value.day), zone)
     return value
+
+
+# In UTC: two times of one zone compare by their wall clocks, and a time the clock skips or repeats equals no other.
+def _as_utc(local: datetime, zone: Any) -> datetime:
+    return from_ms(to_ms(local.replace(tzinfo=zone)))
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones())  # 2 ms to read from disk, and every read of a campaign checks its zone
 
 
 def read_rules(path: Path) -> Rules:
