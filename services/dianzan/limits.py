@@ -8,7 +8,6 @@ from typing import Final
 BODY_BYTES_MAX: Final = 16 * 1024  # 255 codes of 32 characters and a token are under 10 KB
 CANDIDATES_PER_BALLOT_MAX: Final = 255  # the wire counts a ballot's candidates in one byte
 LIKES_PER_WINDOW_MAX: Final = 255
-TOKEN_CHARS_MAX: Final = 128  # a token is 48 characters; more is not one of ours
 TOKEN_LIFE_S: Final = 366 * 86_400  # a new token is a new device voter, so a token outlives its campaign
 
 # A campaign.
