@@ -56,15 +56,16 @@ def people(campaign: str, shard: int, candidate: int) -> str:
     return f"{tag(campaign, shard)}:p:{candidate}"
 
 
+# Digits are ASCII, as the builders write them.
 _PATTERNS: Final = {
     "campaigns": re.compile(re.escape(CAMPAIGNS)),
     "document": re.compile(rf"dianzan:campaign:{CAMPAIGN_ID}"),
-    "tokens_minted": re.compile(rf"dianzan:minted:{CAMPAIGN_ID}:-?\d+:\d+"),
-    "gate": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:gate"),
-    "counts": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:counts"),
-    "stream": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:stream"),
-    "marks": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:m:\d+:\d+"),
-    "people": re.compile(rf"\{{{CAMPAIGN_ID}:\d+\}}:p:\d+"),
+    "tokens_minted": re.compile(rf"dianzan:minted:{CAMPAIGN_ID}:-?[0-9]+:[0-9]+"),
+    "gate": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:gate"),
+    "counts": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:counts"),
+    "stream": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:stream"),
+    "marks": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:m:[0-9]+:[0-9]+"),
+    "people": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:p:[0-9]+"),
 }
 
 
