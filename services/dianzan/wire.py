@@ -18,6 +18,7 @@ from dianzan.identity import VOTER_BYTES, Voter
 _HEAD = struct.Struct(">16sBHiB")
 _REMAINING_BYTES = 2
 _MARK_FIELD = slice(8, 14)
+_DAY_END = 84_006  # days to the year 2200, where campaigns end; the ledger has no date for a time far beyond
 
 
 class Status(IntEnum):
@@ -105,9 +106,12 @@ def unpack_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     try:
         width = int(fields[b"v"])
         ballots = list(_unpack_ballots(fields[b"d"], width))
-        return Entry(entry_id, fields[b"b"], int(fields[b"t"]), int(fields[b"w"]), ballots)
+        time_ms, window_day = int(fields[b"t"]), int(fields[b"w"])
+        if not (0 <= time_ms < _DAY_END * 86_400_000 and 0 <= window_day < _DAY_END):
+            raise ValueError(f"time {time_ms}, window {window_day}")
+        return Entry(entry_id, fields[b"b"], time_ms, window_day, ballots)
     except (KeyError, ValueError, struct.error) as error:
-        raise EntryUndecodable(f"stream entry {entry_id.decode()} cannot be read: {error!r}") from error
+        raise EntryUndecodable(f"stream entry {entry_id!r} cannot be read: {error!r}") from error
 
 
 def _unpack_ballots(data: bytes, width: int) -> Iterator[tuple[bytes, int, int, int, tuple[int, ...]]]:
