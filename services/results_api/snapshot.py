@@ -24,6 +24,7 @@ from dianzan.roster import Candidate
 _log = logs.get(__name__)
 
 ZERO = Tally(0, 0)
+_FORMULA_SIGNS = tuple("=+-@\t\r\n＝＋－＠")
 RENDER_AGAIN_S = 5.0  # of unchanged numbers, so that `as_of` stays fresh
 
 
@@ -115,6 +116,9 @@ class Snapshots:
 
     async def run(self) -> None:
         """Refresh for ever."""
+        began = time.monotonic()
+        # Computed when scraped: a read that hangs for 30 s must not leave the age of the one before.
+        metrics.SNAPSHOT_AGE_SECONDS.set_function(lambda: time.monotonic() - (self._read_at or began))
         while True:
             started = time.perf_counter()
             try:
@@ -123,7 +127,6 @@ class Snapshots:
                 _log.warning("the last counts go on being served", reason=f"{type(error).__name__}: {error}")
             took_s = time.perf_counter() - started
             metrics.SNAPSHOT_SECONDS.observe(took_s)
-            metrics.SNAPSHOT_AGE_SECONDS.set(self.age_s or 0)
             await asyncio.sleep(max(0.05, SNAPSHOT_EVERY_S - took_s))
 
     async def refresh(self) -> None:
@@ -271,8 +274,8 @@ def _csv(rows: list[dict[str, Any]]) -> bytes:
 
 
 def _spreadsheet_safe(cell: Any) -> Any:
-    # A name that begins like a formula would run in the auditor's spreadsheet.
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" and cell else cell
+    # A name that begins like a formula would run in the auditor's spreadsheet; East Asian ones take wide signs too.
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_SIGNS) else cell
 
 
 def _json(document: Any) -> bytes:
