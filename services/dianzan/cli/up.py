@@ -144,8 +144,9 @@ def _greet(host: str, vote_port: int, results_port: int, data: Path) -> None:
 
 Try, in another shell:
 
-  TOKEN=$(curl -s {vote}/v1/campaigns/{DEMO}/voters --json '{{}}' | cut -d'"' -f4)
-  curl -s {vote}/v1/campaigns/{DEMO}/likes -H "Authorization: Bearer $TOKEN" --json '{{"candidates": ["c01"]}}'
+  JSON='Content-Type: application/json'
+  TOKEN=$(curl -s {vote}/v1/campaigns/{DEMO}/voters -H "$JSON" -d '{{}}' | cut -d'"' -f4)
+  curl -s {vote}/v1/campaigns/{DEMO}/likes -H "Authorization: Bearer $TOKEN" -H "$JSON" -d '{{"candidates": ["c01"]}}'
   curl -s {results}/v1/campaigns/{DEMO}/candidates/c01
 
 Ctrl-C stops everything in order."""
