@@ -1,0 +1,97 @@
+"""Fixtures of the store edges: servers of their own, one store emptied for each test, databases of their own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from dianzan.ledger import Ledger
+from dianzan.vote_store import LikeLink, VoteStore, connect
+from tests.support.guards import leaked_keys
+from tests.support.servers import LEDGERS, STORES, running_ledger, running_store
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture(scope="session", params=STORES)
+def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of each kind of store in turn."""
+    with running_store(request.param, tmp_path_factory.mktemp("store") / "data") as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=LEDGERS)
+def postgres_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of each kind of PostgreSQL in turn."""
+    with running_ledger(request.param, tmp_path_factory.mktemp("ledger") / "data") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The wheel's Valkey, for tests whose subject is PostgreSQL."""
+    with running_store("valkey-wheel", tmp_path_factory.mktemp("valkey") / "data") as url:
+        yield url
+
+
+async def _emptied(url: str) -> AsyncIterator[Redis]:
+    client = connect(url)
+    await client.flushall()
+    await VoteStore(client).load_library()
+    yield client
+    leaked = await leaked_keys(url)
+    await client.aclose()
+    assert not leaked, f"keys without a place in keys.py: {leaked[:10]}"
+
+
+@pytest.fixture
+async def client(store_url: str) -> AsyncIterator[Redis]:
+    """A client of an emptied store with the library loaded."""
+    async for opened in _emptied(store_url):
+        yield opened
+
+
+@pytest.fixture
+async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
+    """A client of the wheel's Valkey, emptied."""
+    async for opened in _emptied(valkey_url):
+        yield opened
+
+
+@pytest.fixture
+def store(client: Redis) -> VoteStore:
+    """The store edge under test."""
+    return VoteStore(client)
+
+
+@pytest.fixture
+async def link(client: Redis) -> AsyncIterator[LikeLink]:
+    """The like link under test."""
+    opened = LikeLink(client)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    """An empty database of the test's own."""
+    name = f"test_{next(_databases)}"
+    admin = await asyncpg.connect(postgres_url, ssl=False)
+    await admin.execute(f"CREATE DATABASE {name}")
+    yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+async def ledger(database_url: str) -> AsyncIterator[Ledger]:
+    """A migrated ledger in a database of the test's own."""
+    opened = await Ledger.connect(database_url)
+    await opened.migrate()
+    yield opened
+    await opened.aclose()

@@ -1,0 +1,191 @@
+"""The contract of the other server functions, the promise, and each key the store edge owns, on each kind of store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from dianzan import keys, vote_store, wire
+from dianzan.campaign import State
+from dianzan.clock import now_ms
+from dianzan.errors import (
+    StoreError,
+)
+from dianzan.vote_store import DURABLE_SETTINGS, LIBRARY_VERSION, LikeLink, VoteStore
+from tests.support.casting import (
+    call_of,
+    cast,
+    document,
+    voter,
+    waiting,
+)
+from tests.support.store_state import configured, dump, opened
+
+A, B = voter("a"), voter("b")
+
+# ---- open_v1, close_v1, remove_v1 -----------------------------------------------------------------------------------
+
+
+async def test_a_gate_is_given_new_rules_only_where_it_is_open(store: VoteStore, link: LikeLink) -> None:
+    campaign = await opened(store, likes_per_window=1)
+    await cast(link, campaign, (A, [1]))
+    later = campaign.model_copy(update={"version": 3})
+
+    await store.open_gates(later, first=False)
+
+    assert await cast(link, later, (A, [1])) == ["a"]
+
+
+async def test_a_shard_that_lost_its_gate_is_not_opened_again(client: Redis, store: VoteStore) -> None:
+    campaign = await opened(store, shards=2)
+    await client.delete(keys.gate(campaign.rules.id, 1))
+    before = await dump(client)
+
+    with pytest.raises(StoreError, match="UNGATED"):
+        await store.open_gates(campaign, first=False)
+
+    assert await dump(client) == before
+    assert await store.gates_missing(campaign.rules.id, 2) == [1]
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_closed_shard_is_never_opened_again(client: Redis, store: VoteStore, first: bool) -> None:
+    campaign = await opened(store)
+    await store.close_gates(campaign.rules.id, 1)
+    await store.close_gates(campaign.rules.id, 1)
+    before = await dump(client)
+
+    with pytest.raises(StoreError, match="SHUT"):
+        await store.open_gates(campaign, first=first)
+
+    assert await dump(client) == before
+
+
+async def test_an_entry_is_removed_once_and_only_with_its_own_batch(store: VoteStore, link: LikeLink) -> None:
+    campaign = await opened(store)
+    await cast(link, campaign, (A, [1]))
+    await cast(link, campaign, (B, [1]))
+    first, second = await waiting(store, campaign)
+    remove: Callable[[Sequence[tuple[bytes, bytes]]], Any] = lambda pairs: store.remove_entries(  # noqa: E731
+        campaign.rules.id, 0, pairs
+    )
+
+    assert await remove([(first.entry_id, os.urandom(8))]) == 0
+    assert await waiting(store, campaign) == [first, second]
+    assert await remove([(first.entry_id, first.batch), (second.entry_id, first.batch)]) == 1
+    assert await waiting(store, campaign) == [second]
+    assert await remove([(first.entry_id, first.batch)]) == 0
+    assert await remove([(second.entry_id, second.batch), (second.entry_id, second.batch)]) == 1
+    assert await store.backlog(campaign.rules.id, 1) == [0]
+
+
+# ---- the library and the promise ------------------------------------------------------------------------------------
+
+
+async def test_the_library_is_loaded_upgraded_and_never_taken_back(client: Redis, store: VoteStore) -> None:
+    async def serve(version: int) -> None:
+        source = vote_store._library_source().replace(
+            f"LIBRARY_VERSION = {LIBRARY_VERSION}", f"LIBRARY_VERSION = {version}"
+        )
+        await client.function_load(source, replace=True)
+
+    await client.function_delete(vote_store.LIBRARY)
+    assert await store.library_version() is None
+    await store.load_library()
+    assert await store.library_version() == LIBRARY_VERSION
+
+    await serve(LIBRARY_VERSION - 1)
+    await store.load_library()
+    assert await store.library_version() == LIBRARY_VERSION
+
+    await serve(LIBRARY_VERSION + 1)
+    await store.load_library()
+    assert await store.library_version() == LIBRARY_VERSION + 1
+    assert any("library" in why for why in await store.broken_promises())
+    await serve(LIBRARY_VERSION)
+
+
+async def test_the_store_as_it_is_started_here_keeps_the_promise(store: VoteStore) -> None:
+    assert await store.broken_promises() == []
+
+
+WEAK = {
+    "appendonly": "no",
+    "appendfsync": "everysec",
+    "no-appendfsync-on-rewrite": "yes",
+    "maxmemory-policy": "allkeys-lru",
+}
+
+
+@pytest.mark.parametrize("name", DURABLE_SETTINGS)
+async def test_every_weak_setting_breaks_the_promise_and_is_named(client: Redis, store: VoteStore, name: str) -> None:
+    async with configured(client, name, WEAK[name]):
+        [broken] = await store.broken_promises()
+    assert broken.startswith(name)
+    assert WEAK[name] in broken
+
+
+async def test_a_store_without_the_library_breaks_the_promise(client: Redis, store: VoteStore) -> None:
+    await client.function_delete(vote_store.LIBRARY)
+
+    [broken] = await store.broken_promises()
+
+    assert "library" in broken
+    with pytest.raises(ResponseError):
+        await client.fcall("version_v1", 0)
+
+
+# ---- the rest of the edge -------------------------------------------------------------------------------------------
+
+
+async def test_a_document_is_read_back_as_it_was_published(store: VoteStore) -> None:
+    campaign = document(state=State.published, width=2)
+
+    assert await store.document(campaign.rules.id) is None
+    await store.publish_document(campaign)
+
+    assert await store.document(campaign.rules.id) == campaign
+    assert await store.versions() == {campaign.rules.id: campaign.version}
+
+
+async def test_tokens_minted_are_counted_per_network_and_minute_and_expire(client: Redis, store: VoteStore) -> None:
+    assert [await store.count_minted("c", -5, 100) for _ in range(3)] == [1, 2, 3]
+    assert await store.count_minted("c", 6, 100) == 1
+    assert await store.count_minted("c", -5, 101) == 1
+    assert 0 < await client.ttl(keys.tokens_minted("c", -5, 100)) <= 120
+
+
+async def test_the_estimate_of_people_is_within_three_percent_at_twenty_thousand(store: VoteStore) -> None:
+    people = 20_000
+    hashes = [voter(n) for n in range(people)]
+
+    for start in range(0, people, 2_000):
+        part = hashes[start : start + 2_000]
+        found = await store.people("c", 0, {0: part, 7: part[:1]})
+    again = await store.people("c", 0, {0: hashes[:5_000]})
+
+    assert found[0] == pytest.approx(people, rel=0.03)
+    assert found[7] == 10
+    assert again[0] == found[0]
+
+
+async def test_dropping_marks_takes_those_of_one_window_only(client: Redis, store: VoteStore, link: LikeLink) -> None:
+    campaign = await opened(store, shards=2, expected_voters=20_000, likes_per_window=1)
+    window = campaign.rules.window_at(now_ms())
+    later = replace(window, day=window.day + 1)
+    calls = [call_of(campaign, [(voter(n), [1])], of) for n in range(50) for of in (window, later)]
+    await link.send(calls)
+    marks = {wire.shard_of(voter(n), 2) * 1_000 + wire.bucket_of(voter(n), campaign.rules.buckets) for n in range(50)}
+
+    assert await store.drop_marks(campaign, window.day) == len(marks)
+    assert await store.drop_marks(campaign, window.day) == 0
+
+    assert [await store.liked(campaign, window.day, voter(n)) for n in range(50)] == [()] * 50
+    assert [await store.liked(campaign, later.day, voter(n)) for n in range(50)] == [(1,)] * 50
+    assert await store.counts(campaign.rules.id, 2) == {1: 100}

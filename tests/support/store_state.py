@@ -1,0 +1,43 @@
+"""A store's whole content to compare, one of its settings for a while, and a campaign with open gates."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dianzan.campaign import Document
+from dianzan.vote_store import VoteStore
+from tests.support.casting import (
+    document,
+)
+
+Dump = dict[bytes, bytes | None]
+
+
+async def dump(client: Redis) -> Dump:
+    """Every key with all it holds."""
+    found: Dump = {}
+    async for key in client.scan_iter(count=1_000):
+        found[key] = await client.dump(key)
+    return found
+
+
+async def opened(store: VoteStore, **changes: Any) -> Document:
+    """A campaign with open gates."""
+    campaign = document(**{"shards": 1, **changes})
+    await store.open_gates(campaign, first=True)
+    return campaign
+
+
+@asynccontextmanager
+async def configured(client: Redis, name: str, value: str) -> AsyncIterator[None]:
+    """A server setting for the length of the block."""
+    usual = (await client.config_get(name))[name] or ""
+    await client.config_set(name, value)
+    try:
+        yield
+    finally:
+        await client.config_set(name, usual)
