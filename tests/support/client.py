@@ -109,7 +109,8 @@ class CampaignClient:
 
     async def likes_of(self, code: str) -> int | None:
         """Published likes of one candidate."""
-        return {row["code"]: row["likes"] for row in (await self.results())["results"]}[code]
+        likes: dict[str, int | None] = {row["code"]: row["likes"] for row in (await self.results())["results"]}
+        return likes[code]
 
 
 def candidates(count: int) -> list[Candidate]:
