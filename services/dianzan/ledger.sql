@@ -64,12 +64,13 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staging (LIKE likes) ON COMMIT DELETE ROWS;
 -- name: flush
 -- Insert the staged likes and add the number of rows really inserted to the counts, in one statement.
 -- Sorted by the key so that neighbouring index entries are written together and two workers never deadlock.
+-- Only the identity may conflict: any other unique index must refuse loudly, never drop a like.
 WITH inserted AS (
     INSERT INTO likes (liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter)
     SELECT liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter
     FROM staging
     ORDER BY campaign, window_day, candidate, voter
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (campaign, window_day, candidate, voter) DO NOTHING
     RETURNING campaign, candidate, liked_at
 ), counted AS (
     INSERT INTO counts AS c (campaign, candidate, shard, likes)
