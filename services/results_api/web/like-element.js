@@ -121,7 +121,6 @@ class DianzanLike extends HTMLElement {
 
   constructor() {
     super();
-    this.ended = null;
     this.answeredMs = 0;
     this.render = this.render.bind(this);
     this.word = span("word");
@@ -184,7 +183,7 @@ class DianzanLike extends HTMLElement {
   }
 
   get locked() {
-    return this.getAttribute("locked") || this.ended || (this.tally.sealed ? "closed" : null);
+    return this.getAttribute("locked") || (this.voter.closed || this.tally.sealed ? "closed" : null);
   }
 
   get state() {
@@ -253,10 +252,8 @@ class DianzanLike extends HTMLElement {
 
   refuse({ code, status, unknown }) {
     const { words } = this;
-    if (code === "closed") this.ended = code; // final; not_open is not, and may be tried again
     if (code === "closed" || code === "not_open") this.say(words[code]);
     else this.say(unknown || status === 401 ? words.failed : words.refused);
-    this.render();
   }
 }
 

@@ -103,6 +103,12 @@ class Page {
     this.story.showReceipts(receipts);
   }
 
+  /** The event stream tells of the seal, a refused like of the close before it. */
+  close() {
+    if (this.campaign.state === "published") this.campaign.state = "closed";
+    this.tellTime();
+  }
+
   showEmbed() {
     const tag = `<script src="${location.origin}/like-button.js" defer></script>`;
     const [first] = this.grid.cards.keys();
@@ -125,7 +131,9 @@ class Page {
       by("found").textContent = query ? words.found(found) : "";
     });
     document.addEventListener("dianzan-voter", ({ detail }) => {
-      if (detail.campaign === this.campaign.id) this.showVoter(detail);
+      if (detail.campaign !== this.campaign.id) return;
+      this.showVoter(detail);
+      if (detail.closed) this.close();
     });
     setInterval(() => this.tellTime(), clockMsEvery);
     if (this.campaign.state === "sealed") return;

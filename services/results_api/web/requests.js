@@ -75,8 +75,10 @@ export async function askUntilAnswered(url, init, onRetry = () => {}) {
   }
 }
 
-/** Always revalidated: a cache may serve results that are seconds old, and a like would seem lost after a reload. */
-export const readResults = (campaign, how = ask) => how(`${campaignUrl(base, campaign)}/results`, { cache: "no-cache" });
+/** A cache may serve what is seconds old: a like would seem lost after a reload, and a closed campaign open. */
+export const fresh = { cache: "no-cache" };
+
+export const readResults = (campaign, how = ask) => how(`${campaignUrl(base, campaign)}/results`, fresh);
 
 /** A string body is sent as text/plain, which needs no CORS preflight. */
 export const post = (content) => ({ method: "POST", body: JSON.stringify(content) });

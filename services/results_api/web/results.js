@@ -1,5 +1,5 @@
 /** Owns reading the results API for the page: once at the start, then live by event stream, or by polling without it. */
-import { ask, askUntilAnswered, base, campaignUrl, readResults, Refusal } from "./requests.js";
+import { ask, askUntilAnswered, base, campaignUrl, fresh, readResults, Refusal } from "./requests.js";
 
 const limits = {
   tickMsEvery: 5000, // the polling interval while the stream is down
@@ -10,12 +10,12 @@ const limits = {
 const withCode = (refusal, code) => (refusal.status === 404 ? new Refusal(code, 404) : refusal);
 
 export async function readCampaigns() {
-  const { body } = await askUntilAnswered(`${base}v1/campaigns`);
+  const { body } = await askUntilAnswered(`${base}v1/campaigns`, fresh);
   return body.campaigns;
 }
 
 export async function readCampaign(campaign) {
-  const { body } = await askUntilAnswered(campaignUrl(base, campaign)).catch((refusal) => {
+  const { body } = await askUntilAnswered(campaignUrl(base, campaign), fresh).catch((refusal) => {
     throw withCode(refusal, "no_campaign");
   });
   return body;

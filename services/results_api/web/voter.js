@@ -56,6 +56,7 @@ export class Voter {
     this.remaining = null;
     this.resetsAt = null;
     this.resetTimer = 0;
+    this.closed = false; // the server has said so, which is final
     this.minting = null;
     this.reading = null;
   }
@@ -67,7 +68,7 @@ export class Voter {
   changed() {
     this.tally.changed();
     const likes = Array.from(this.liked, ([candidate, receipt]) => ({ candidate, receipt }));
-    const detail = { campaign: this.campaign, likes, remaining: this.remaining, resets_at: this.resetsAt };
+    const detail = { campaign: this.campaign, likes, remaining: this.remaining, resets_at: this.resetsAt, closed: this.closed };
     document.dispatchEvent(new CustomEvent("dianzan-voter", { detail }));
   }
 
@@ -128,7 +129,10 @@ export class Voter {
   /** However many taps and buttons, one request a candidate is under way. */
   like(candidate, publisher, onRetry) {
     if (!this.pending.has(candidate)) {
-      const answer = this.cast(candidate, publisher, onRetry).finally(() => {
+      const answer = this.cast(candidate, publisher, onRetry).catch((refusal) => {
+        if (refusal.code === "closed") this.closed = true;
+        throw refusal;
+      }).finally(() => {
         this.pending.delete(candidate);
         this.changed();
       });
