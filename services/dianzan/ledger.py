@@ -60,6 +60,11 @@ class StoredCampaign:
         """The campaign's id in addresses and keys."""
         return self.rules.id
 
+    @property
+    def hidden(self) -> bool:
+        """Whether its numbers are kept from the public now."""
+        return self.rules.results == "hidden" and self.state is not State.sealed
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:

@@ -135,7 +135,9 @@ class Snapshots:
         tallies = await self._ledger.tallies()
         for stored in await self._ledger.campaigns():
             if stored.state is not State.draft:
-                published[stored.id] = await self._current(stored, tallies.get(stored.number, {}))
+                # Nothing of a hidden campaign may change with its likes, not even how often it is rendered (`as_of`).
+                tally = {} if stored.hidden else tallies.get(stored.number, {})
+                published[stored.id] = await self._current(stored, tally)
         listed = [json.loads(each.summary.body) for each in published.values()]
         self._list = Rendered.of(_json({"campaigns": listed}))
         self._published = published
@@ -172,7 +174,7 @@ def numbers_of(
     as_of = datetime.now(UTC)
     if seal is not None:
         return Numbers(seal.tallies, seal.likes, seal.people, as_of, sealed=True)
-    if stored.rules.results == "hidden":
+    if stored.hidden:
         return Numbers(None, None, None, as_of, sealed=False)
     people = tally.get(0, ZERO).people
     # An estimate may err above the likes, of which every person has at least one.
