@@ -45,7 +45,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_campaign(system: System, stores: Stores, http: httpx.AsyncClient) -> NewCampaign:
     """Publish a campaign of the test's own: `await new_campaign(roster=5, likes_per_window=2, …)`."""
 

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import httpx
+from collections.abc import Awaitable, Callable
+
 import pytest
 
-from dianzan.cli.stores import Stores
-from tests.support.client import CampaignClient, candidates, publish, rules
-from tests.support.system import System
+from tests.conftest import NewCampaign
+from tests.support.client import CampaignClient
+from tests.support.wait import until
+
+ReadAgain = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture(scope="session")
-async def open_campaign(system: System, stores: Stores, http: httpx.AsyncClient) -> CampaignClient:
+async def open_campaign(new_campaign: NewCampaign) -> CampaignClient:
     """A published campaign of five candidates, three likes a day; its counts are nobody's own."""
-    wanted = rules()
-    await publish(stores, wanted, candidates(5))
-    client = CampaignClient(wanted.id, http, system, stores)
-    await client.until_served()
-    return client
+    return await new_campaign()
+
+
+@pytest.fixture
+def read_again(open_campaign: CampaignClient) -> ReadAgain:
+    """Wait until the results API has read Postgres once more: it then shows a like cast just now elsewhere."""
+
+    async def wait() -> None:
+        before = (await open_campaign.results())["likes"]
+        await (await open_campaign.voter()).like("c05")
+
+        async def shown() -> bool:
+            return bool((await open_campaign.results())["likes"] > before)
+
+        await until(shown, what="the counts are read again")
+
+    return wait
