@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -77,9 +78,8 @@ async def link(client: Redis) -> AsyncIterator[LikeLink]:
     await opened.close()
 
 
-@pytest.fixture
-async def database_url(postgres_url: str) -> AsyncIterator[str]:
-    """An empty database of the test's own."""
+@asynccontextmanager
+async def _new_database(postgres_url: str) -> AsyncIterator[str]:
     name = f"test_{next(_databases)}"
     admin = await asyncpg.connect(postgres_url, ssl=False)
     await admin.execute(f"CREATE DATABASE {name}")
@@ -89,9 +89,33 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
+    """An empty database of the test's own."""
+    async with _new_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    """A migrated database, shared by tests that make campaigns of their own."""
+    async with _new_database(postgres_url) as url:
+        opened = await Ledger.connect(url)
+        await opened.migrate()
+        await opened.aclose()
+        yield url
+
+
+@pytest.fixture
 async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """A migrated ledger in a database of the test's own."""
+    """The ledger edge under test."""
     opened = await Ledger.connect(database_url)
-    await opened.migrate()
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture
+async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection to ask the tables themselves."""
+    connection = await asyncpg.connect(database_url, ssl=False)
+    yield connection
+    await connection.close()

@@ -1,0 +1,269 @@
+"""The Postgres edge: migrations, idempotent insertion, counts that equal rows, locks, and the plans of hot queries."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from datetime import date, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeAlias
+
+import asyncpg
+import pytest
+
+from dianzan import ledger as ledger_module
+from dianzan.ledger import Ledger, StoredCampaign, queries
+from tests.support.casting import voter
+from tests.support.ledger_rows import NOON, entry, insert, november, published
+
+A, B, C = voter("a"), voter("b"), voter("c")
+Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+MIGRATIONS = sorted(path.name for path in (files("dianzan") / "migrations").iterdir() if path.name.endswith(".sql"))
+
+
+@pytest.fixture
+async def campaign(ledger: Ledger) -> StoredCampaign:
+    return await published(ledger, november())
+
+
+# ---- migrations and queries -----------------------------------------------------------------------------------------
+
+
+async def test_migrations_apply_to_an_empty_database_once(empty_database_url: str) -> None:
+    ledger = await Ledger.connect(empty_database_url)
+
+    assert await ledger.migrate() == MIGRATIONS
+    assert await ledger.migrate() == []
+
+    assert await ledger.campaigns() == []
+    await ledger.aclose()
+
+
+async def test_migrations_apply_once_from_four_processes_at_the_same_time(empty_database_url: str) -> None:
+    ledgers = [await Ledger.connect(empty_database_url) for _ in range(4)]
+
+    applied = await asyncio.gather(*(ledger.migrate() for ledger in ledgers))
+
+    assert sorted(applied) == [[], [], [], MIGRATIONS]
+    for ledger in ledgers:
+        await ledger.aclose()
+
+
+def test_every_query_is_used_and_every_query_used_exists() -> None:
+    source = Path(str(ledger_module.__file__)).read_text(encoding="utf-8")
+    used = set(re.findall(r'queries\(\)\["(\w+)"\]', source)) | set(re.findall(r'_per_candidate\("(\w+)"', source))
+
+    assert used == set(queries())
+
+
+def test_every_query_has_a_name_of_its_own() -> None:
+    text = (files("dianzan") / "ledger.sql").read_text(encoding="utf-8")
+
+    assert len(re.findall(r"^-- name: ", text, re.MULTILINE)) == len(queries())
+
+
+# ---- inserting likes ------------------------------------------------------------------------------------------------
+
+
+async def test_likes_are_inserted_once_by_their_identity(ledger: Ledger, campaign: StoredCampaign) -> None:
+    first, second = entry((A, [1, 2]), (B, [1])), entry((A, [2, 3]))
+
+    assert await insert(ledger, campaign, first) == 3
+    assert await insert(ledger, campaign, first) == 0
+    assert await insert(ledger, campaign, first, second, second) == 1
+
+    assert await ledger.recount_ledger(campaign.number) == {1: 2, 2: 1, 3: 1}
+
+
+async def test_one_like_twice_in_one_flush_is_one_row(ledger: Ledger, campaign: StoredCampaign) -> None:
+    assert await insert(ledger, campaign, entry((A, [1, 1]), (A, [1])), entry((A, [1]))) == 1
+
+
+async def test_a_like_of_the_next_window_is_another_like(ledger: Ledger, campaign: StoredCampaign) -> None:
+    assert await insert(ledger, campaign, entry((A, [1])), entry((A, [1]), at=NOON + timedelta(days=1))) == 2
+
+
+async def test_every_column_holds_what_the_entry_says(ledger: Ledger, campaign: StoredCampaign, sql: Sql) -> None:
+    await insert(ledger, campaign, entry((A, [4])))
+
+    [row] = await sql.fetch("SELECT * FROM likes WHERE campaign = $1", campaign.number)
+
+    assert dict(row) == {
+        "liked_at": NOON,
+        "window_day": date(2026, 11, 21),
+        "network": 7,
+        "campaign": campaign.number,
+        "candidate": 4,
+        "publisher": 0,
+        "voter_class": 1,
+        "voter": A,
+    }
+
+
+async def test_counts_and_hours_equal_the_rows_really_inserted(ledger: Ledger, campaign: StoredCampaign) -> None:
+    draw = random.Random(20_261_120)
+    for _ in range(40):
+        at = NOON + timedelta(minutes=draw.randrange(2_000))
+        ballots = [(voter(draw.randrange(30)), draw.sample(range(1, 6), 3)) for _ in range(5)]
+        await insert(ledger, campaign, entry(*ballots, at=at), shard=draw.randrange(4))
+
+    rows = await ledger.recount_ledger(campaign.number)
+
+    assert await ledger.recount_counts(campaign.number) == rows
+    assert await ledger.recount_identities(campaign.number) == rows
+    assert sum(likes for _, likes in await ledger.hours(campaign.number)) == sum(rows.values())
+    assert len([like async for like in ledger.record(campaign.number)]) == sum(rows.values())
+
+
+async def test_an_hour_of_the_timeline_holds_the_likes_of_that_hour(ledger: Ledger, campaign: StoredCampaign) -> None:
+    await insert(ledger, campaign, entry((A, [1, 2]), at=NOON), entry((B, [1]), at=NOON + timedelta(minutes=59)))
+    await insert(ledger, campaign, entry((C, [1]), at=NOON + timedelta(minutes=60)), shard=1)
+
+    assert await ledger.hours(campaign.number) == [(NOON, 3), (NOON + timedelta(hours=1), 1)]
+
+
+async def test_an_insert_that_is_rolled_back_leaves_neither_rows_nor_counts(
+    ledger: Ledger, campaign: StoredCampaign
+) -> None:
+    async def die_before_the_commit() -> None:
+        async with ledger.locked_shard(campaign.number, 0) as flush:
+            assert flush is not None
+            assert await flush.insert([entry((A, [1]))]) == 1
+            raise RuntimeError("the worker died here")
+
+    with pytest.raises(RuntimeError):
+        await die_before_the_commit()
+
+    assert await ledger.recount_ledger(campaign.number) == {}
+    assert await ledger.recount_counts(campaign.number) == {}
+    assert await insert(ledger, campaign, entry((A, [1]))) == 1
+
+
+async def test_two_flushes_of_the_same_likes_at_the_same_time_count_them_once(
+    ledger: Ledger, campaign: StoredCampaign
+) -> None:
+    likes = [entry(*((voter(n), [1, 2, 3]) for n in range(start, start + 50))) for start in range(0, 500, 50)]
+
+    # Other shards' numbers stand for the shard lock taken away.
+    inserted = await asyncio.gather(
+        *(insert(ledger, campaign, *random.Random(seed).sample(likes, 10), shard=seed) for seed in range(4))
+    )
+
+    assert sum(inserted) == 1_500
+    assert await ledger.recount_counts(campaign.number) == {1: 500, 2: 500, 3: 500}
+    assert await ledger.recount_ledger(campaign.number) == {1: 500, 2: 500, 3: 500}
+
+
+async def test_people_estimates_only_grow(ledger: Ledger, campaign: StoredCampaign) -> None:
+    for estimate in ({0: 10, 1: 6}, {0: 9, 1: 7}):
+        async with ledger.locked_shard(campaign.number, 0) as flush:
+            assert flush is not None
+            await flush.estimate_people(estimate)
+
+    async with ledger.locked_shard(campaign.number, 1) as flush:
+        assert flush is not None
+        await flush.estimate_people({0: 5})
+
+    tally = (await ledger.tallies())[campaign.number]
+    assert {index: numbers.people for index, numbers in tally.items()} == {0: 15, 1: 7}
+
+
+async def test_people_are_counted_exactly_by_the_recount(ledger: Ledger, campaign: StoredCampaign) -> None:
+    await insert(ledger, campaign, entry((A, [1, 2]), (B, [2])), entry((A, [2]), at=NOON + timedelta(days=1)))
+
+    assert await ledger.recount_people(campaign.number) == {0: 2, 1: 1, 2: 2}
+
+
+# ---- locks and partitions -------------------------------------------------------------------------------------------
+
+
+async def test_a_shard_that_is_being_flushed_is_skipped_by_a_second_worker(
+    ledger: Ledger, campaign: StoredCampaign
+) -> None:
+    async with (
+        ledger.locked_shard(campaign.number, 0) as first,
+        ledger.locked_shard(campaign.number, 0) as second,
+        ledger.locked_shard(campaign.number, 1) as other,
+    ):
+        assert first is not None
+        assert second is None
+        assert other is not None
+    async with ledger.locked_shard(campaign.number, 0) as again:
+        assert again is not None
+
+
+@pytest.mark.parametrize(("window", "days"), [("day", [20, 21, 22, 23]), ("campaign", [20])])
+async def test_every_window_has_its_partition(ledger: Ledger, sql: Sql, window: str, days: list[int]) -> None:
+    campaign = await published(ledger, november(window=window))
+    async with ledger.step(campaign.id) as step:
+        await step.create_partitions(campaign.number, campaign.rules.window_dates())
+
+    names = await _partitions(sql, campaign.number)
+
+    assert names == [f"likes_{campaign.number}_202611{day}" for day in days]
+
+
+async def test_likes_without_a_partition_are_refused_by_name(ledger: Ledger, campaign: StoredCampaign) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match='no partition of relation "likes" found'):
+        await insert(ledger, campaign, entry((A, [1]), at=NOON + timedelta(days=9)))
+
+
+async def test_two_campaigns_are_given_further_windows_at_the_same_time(ledger: Ledger, sql: Sql) -> None:
+    both = [await published(ledger, november()) for _ in range(2)]
+
+    async def extend(campaign: StoredCampaign) -> None:
+        async with ledger.step(campaign.id) as step:
+            await step.create_partitions(campaign.number, [date(2026, 12, day) for day in range(1, 4)])
+
+    await asyncio.gather(*map(extend, both))
+
+    assert [len(await _partitions(sql, campaign.number)) for campaign in both] == [7, 7]
+
+
+# ---- plans ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["recount_ledger", "recount_identities", "recount_people", "record", "has_likes"])
+async def test_a_query_over_the_ledger_reads_the_partitions_of_its_campaign_only(
+    ledger: Ledger, sql: Sql, name: str
+) -> None:
+    mine, other = [await published(ledger, november()) for _ in range(2)]
+
+    plan = await _plan(sql, name, mine.number)
+
+    assert f"likes_{mine.number}_20261120" in plan
+    assert f"likes_{other.number}_" not in plan
+
+
+@pytest.mark.parametrize("name", ["hours", "recount_counts", "seal", "sealed_tally", "candidates"])
+async def test_a_query_of_one_campaign_uses_the_primary_key(ledger: Ledger, sql: Sql, name: str) -> None:
+    plan = await _plan(sql, name, 1)
+
+    assert re.search(r"Index.* (on|using) \w+_pkey", plan), plan
+
+
+async def test_the_flush_finds_known_likes_by_the_primary_key(ledger: Ledger, sql: Sql) -> None:
+    plan = await _plan(sql, "flush", 0)
+
+    assert re.search(r"Conflict Resolution: NOTHING\s+Conflict Arbiter Indexes: like_counts_once", plan), plan
+    assert "Conflict Arbiter Indexes: counts_pkey" in plan
+    assert "Conflict Arbiter Indexes: hours_pkey" in plan
+
+
+async def _partitions(sql: Sql, number: int) -> list[str]:
+    rows = await sql.fetch(
+        "SELECT relname FROM pg_class JOIN pg_inherits ON inhrelid = oid "
+        "WHERE inhparent = 'likes'::regclass AND relname LIKE $1 ORDER BY relname",
+        f"likes\\_{number}\\_%",
+    )
+    return [row["relname"] for row in rows]
+
+
+async def _plan(sql: Sql, name: str, argument: int) -> str:
+    """The plan of a named query; sequential scans are off, since the tables of a test are too small for an index."""
+    await sql.execute("SET enable_seqscan = off")
+    await sql.execute(queries()["create_staging"])
+    rows = await sql.fetch(f"EXPLAIN {queries()[name]}", argument)
+    return "\n".join(row[0] for row in rows)
