@@ -10,7 +10,7 @@ import typer
 
 from dianzan.cli.campaign import Id
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
-from dianzan.ledger import Seal
+from dianzan.ledger import Seal, Tally
 from dianzan.recount import Recount, recount
 
 _MEANING = {
@@ -45,15 +45,30 @@ def recount_command(campaign: Id, data: Data = DATA_DEFAULT) -> None:
 
     counted, sealed = run(data, work)
     _print(counted)
-    agrees = counted.equal
+    differences = counted.differences().splitlines()
     if sealed is not None:
-        final = {index: tally.likes for index, (_rank, tally) in sealed.tallies.items() if tally.likes}
-        agrees = agrees and final == dict(counted.ledger) and sealed.people == counted.people.get(0, 0)
+        differences += _against_seal(counted, sealed)
         typer.echo(f"{sealed.likes:>14,}  sealed tally ({sealed.people:,} people)")
     if counted.waiting:
         typer.echo(f"{counted.waiting} batches wait for the ledger; the counts agree once they are in.")
-    typer.echo("equal" if agrees else f"DIFFERENT\n{counted.differences()}")
-    raise typer.Exit(0 if agrees else 1)
+    typer.echo("\n".join(["DIFFERENT", *differences]) if differences else "equal")
+    raise typer.Exit(1 if differences else 0)
+
+
+def _against_seal(counted: Recount, sealed: Seal) -> list[str]:
+    """One line a number of the sealed tally that the ledger does not give, likes and people alike."""
+    final = {index: tally for index, (_rank, tally) in sealed.tallies.items()}
+    lines = []
+    for index in sorted(final.keys() | counted.ledger.keys()):
+        found = Tally(counted.ledger.get(index, 0), counted.people.get(index, 0))
+        if (was := final.get(index, Tally(0, 0))) != found:
+            lines.append(f"candidate {index}: sealed {_both(was)}, ledger {_both(found)}")
+    total, found = Tally(sealed.likes, sealed.people), Tally(sum(counted.ledger.values()), counted.people.get(0, 0))
+    return lines if total == found else [*lines, f"in all: sealed {_both(total)}, ledger {_both(found)}"]
+
+
+def _both(tally: Tally) -> str:
+    return f"{tally.likes:,} likes of {tally.people:,} people"
 
 
 def record(campaign: Id, data: Data = DATA_DEFAULT) -> None:
