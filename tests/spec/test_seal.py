@@ -1,0 +1,251 @@
+"""What auditors are promised: after the seal nothing moves, and whoever counts again finds the same or is told."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from dianzan import keys
+from dianzan.vote_store import connect
+from tests.conftest import NewCampaign
+from tests.spec.conftest import ReadAgain
+from tests.spec.test_errors import assert_problem
+from tests.support.client import CampaignClient, VoterClient
+from tests.support.database import number_of, sql, until_in_ledger
+from tests.support.system import System
+from tests.support.wait import until
+
+COUNTS = ("counters of the store", "counts in Postgres", "rows of the ledger", "distinct likes in the ledger")
+
+TAKE_OUT_A_LIKE = """
+DELETE FROM likes WHERE campaign = $1 AND candidate = 2
+AND voter = (SELECT voter FROM likes WHERE campaign = $1 AND candidate = 2 ORDER BY voter LIMIT 1)
+"""
+RAISE_A_COUNT = """
+UPDATE counts SET likes = likes + 100 WHERE campaign = $1 AND candidate = 1
+AND shard = (SELECT min(shard) FROM counts WHERE campaign = $1 AND candidate = 1)
+"""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A campaign that has had five likes of three people; receipts as the voters got them."""
+
+    campaign: CampaignClient
+    voters: list[VoterClient]
+    receipts: set[tuple[str, str]]
+
+
+async def cast_in(campaign: CampaignClient) -> Cast:
+    """c01 gets three likes, c02 two."""
+    voters = [await campaign.voter() for _ in range(3)]
+    ballots = (["c01"], ["c01", "c02"], ["c02", "c01"])
+    answers = [await voter.like(*codes) for voter, codes in zip(voters, ballots, strict=True)]
+    receipts = {(each["candidate"], each["receipt"]) for answer in answers for each in answer["results"]}
+    assert len(receipts) == 5
+    return Cast(campaign, voters, receipts)
+
+
+@pytest.fixture(scope="module")
+async def sealed(new_campaign: NewCampaign) -> Cast:
+    """Sealed by the command as soon as the likes were answered."""
+    cast = await cast_in(await new_campaign())
+    said = cast.campaign.system.cli("seal", cast.campaign.id).stdout
+    assert counts_in(said) == [5, 5, 5, 5]
+    assert re.search(rf"^Sealed {cast.campaign.id} at \S+: 5 likes, 3 people\.$", said, re.MULTILINE), said
+    return cast
+
+
+def counts_in(printed: str) -> list[int]:
+    """The four counts a command has printed."""
+    found = {name: int(number) for number, name in re.findall(r"^ *(\d+)  (.+)$", printed, re.MULTILINE)}
+    return [found[name] for name in COUNTS]
+
+
+async def test_a_recount_after_the_seal_finds_four_equal_counts(sealed: Cast) -> None:
+    said = sealed.campaign.system.cli("recount", sealed.campaign.id).stdout
+
+    assert counts_in(said) == [5, 5, 5, 5]
+    assert "5  sealed tally (3 people)" in said
+    assert said.endswith("equal\n")
+
+
+async def test_no_like_is_taken_after_the_seal(sealed: Cast) -> None:
+    for voter, candidate in ((sealed.voters[0], "c05"), (sealed.voters[0], "c01")):
+        assert_problem(await voter.ask(candidate), 409, "closed")
+    asked = await sealed.campaign.http.post(f"{sealed.campaign.vote_url}/voters", json={})
+    assert_problem(asked, 409, "closed")
+
+
+async def test_a_voter_still_finds_its_likes_after_the_seal(sealed: Cast) -> None:
+    found = {(like["candidate"], like["receipt"]) for voter in sealed.voters for like in (await voter.mine())["likes"]}
+
+    assert found == sealed.receipts
+
+
+async def test_the_sealed_tally_is_published_as_json_and_csv_with_exact_people(
+    sealed: Cast, read_again: ReadAgain
+) -> None:
+    await read_again()
+    document = (await sealed.campaign.get("/tally.json")).json()
+    text = (await sealed.campaign.get("/tally.csv")).content.decode("utf-8-sig")
+    summary = (await sealed.campaign.get()).json()
+
+    assert (document["likes"], document["people"]) == (5, 3)
+    assert (document["sealed"], document["people_estimated"], summary["state"]) == (True, False, "sealed")
+    rows = [(row["rank"], row["code"], row["likes"], row["people"]) for row in document["tally"]]
+    assert rows == [(1, "c01", 3, 3), (2, "c02", 2, 2), (3, "c03", 0, 0), (3, "c04", 0, 0), (3, "c05", 0, 0)]
+    written = csv.DictReader(io.StringIO(text))
+    assert [(int(r["rank"]), r["code"], int(r["likes"]), int(r["people"])) for r in written] == rows
+
+
+async def test_sealing_again_gives_the_same_result(sealed: Cast) -> None:
+    before = (await sealed.campaign.get("/tally.json")).json()["tally"]
+
+    first, second = (sealed.campaign.system.cli("seal", sealed.campaign.id).stdout for _ in range(2))
+
+    assert first == second
+    assert (await sealed.campaign.get("/tally.json")).json()["tally"] == before
+
+
+async def test_the_public_record_lists_every_receipt_a_voter_got_and_no_person(sealed: Cast) -> None:
+    printed = sealed.campaign.system.cli("record", sealed.campaign.id).stdout
+
+    rows = list(csv.DictReader(io.StringIO(printed)))
+    assert {(row["candidate"], row["receipt"]) for row in rows} == sealed.receipts
+    assert len(rows) == 5
+    assert set(rows[0]) == {"window", "candidate", "receipt"}
+
+
+async def test_the_record_alone_gives_the_tally(sealed: Cast) -> None:
+    rows = csv.DictReader(io.StringIO(sealed.campaign.system.cli("record", sealed.campaign.id).stdout))
+    tally = (await sealed.campaign.get("/tally.json")).json()["tally"]
+
+    counted = [row["candidate"] for row in rows]
+
+    assert {row["code"]: counted.count(row["code"]) for row in tally} == {row["code"]: row["likes"] for row in tally}
+
+
+def recounted(system: System, campaign: str) -> tuple[int, str]:
+    done = system.cli("recount", campaign, check=False)
+    return done.returncode, done.stdout
+
+
+async def test_a_recount_before_the_seal_is_equal_once_the_likes_are_in_the_ledger(campaign: CampaignClient) -> None:
+    await cast_in(campaign)
+    await until_in_ledger(campaign, 5)
+
+    assert recounted(campaign.system, campaign.id)[0] == 0
+
+
+async def test_a_recount_finds_a_like_taken_out_of_the_ledger(campaign: CampaignClient) -> None:
+    await cast_in(campaign)
+    await until_in_ledger(campaign, 5)
+    await sql(campaign, TAKE_OUT_A_LIKE, await number_of(campaign))
+
+    code, said = recounted(campaign.system, campaign.id)
+
+    assert code == 1
+    assert counts_in(said) == [5, 5, 4, 4]
+    assert "DIFFERENT\ncandidate 2: store 2, counts 2, ledger 1, identities 1\n" in said
+    assert "Not sealed" in campaign.system.cli("seal", campaign.id, check=False).stderr
+
+
+async def test_a_recount_finds_a_count_that_was_changed(campaign: CampaignClient) -> None:
+    await cast_in(campaign)
+    await until_in_ledger(campaign, 5)
+    await sql(campaign, RAISE_A_COUNT, await number_of(campaign))
+
+    code, said = recounted(campaign.system, campaign.id)
+
+    assert code == 1
+    assert counts_in(said) == [5, 105, 5, 5]
+
+
+async def test_a_recount_finds_a_counter_of_the_store_that_was_changed(campaign: CampaignClient) -> None:
+    await cast_in(campaign)
+    await until_in_ledger(campaign, 5)
+    client = connect(campaign.system.stores.redis_url)
+    await client.hincrby(keys.counts(campaign.id, 0), "3", 7)
+    await client.aclose()
+
+    code, said = recounted(campaign.system, campaign.id)
+
+    assert code == 1
+    assert counts_in(said) == [12, 5, 5, 5]
+    assert "candidate 3: store 7, counts 0, ledger 0, identities 0" in said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sealed_tallies SET likes = likes + 1 WHERE campaign = $1 AND candidate = 2",
+        "UPDATE sealed_tallies SET people = people + 1 WHERE campaign = $1 AND candidate = 2",
+    ],
+    ids=["likes", "people"],
+)
+async def test_a_recount_finds_a_sealed_tally_that_was_changed(campaign: CampaignClient, change: str) -> None:
+    await cast_in(campaign)
+    campaign.system.cli("seal", campaign.id)
+    await sql(campaign, change, await number_of(campaign))
+
+    code, said = recounted(campaign.system, campaign.id)
+
+    assert code == 1
+    assert counts_in(said) == [5, 5, 5, 5]
+    assert "candidate 2: sealed " in said
+
+
+@contextmanager
+def no_worker(system: System) -> Iterator[None]:
+    """Nobody carries likes to the ledger until the block ends."""
+    pid = system.pid_of("tally_worker")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_seal_without_a_worker_says_so_and_works_when_there_is_one(campaign: CampaignClient) -> None:
+    with no_worker(campaign.system):
+        cast = await cast_in(campaign)
+        refused = campaign.system.cli("seal", campaign.id, "--drain", "1", check=False)
+        assert_problem(await cast.voters[0].ask("c05"), 409, "closed")
+
+    assert refused.returncode == 1
+    assert "Is a tally worker running?" in refused.stderr
+    assert (await campaign.results())["sealed"] is False
+    assert counts_in(campaign.system.cli("seal", campaign.id).stdout) == [5, 5, 5, 5]
+
+
+async def test_a_seal_that_was_killed_in_the_middle_is_run_again_and_loses_nothing(campaign: CampaignClient) -> None:
+    with no_worker(campaign.system):
+        cast = await cast_in(campaign)
+        seal = await asyncio.to_thread(_sealing, campaign)
+
+        async def closed() -> bool:
+            return (await cast.voters[0].ask("c01")).status_code == 409
+
+        await until(closed, what="the seal has closed the campaign")
+        seal.kill()
+        seal.wait()
+
+    assert counts_in(campaign.system.cli("seal", campaign.id).stdout) == [5, 5, 5, 5]
+    assert recounted(campaign.system, campaign.id)[0] == 0
+
+
+def _sealing(campaign: CampaignClient) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "dianzan.cli", "seal", campaign.id, "--data", str(campaign.system.data)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
