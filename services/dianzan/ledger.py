@@ -21,14 +21,21 @@ from dianzan.roster import Candidate
 from dianzan.wire import Entry
 
 _COLUMNS = ("liked_at", "window_day", "network", "campaign", "candidate", "publisher", "voter_class", "voter")
-# What asyncpg raises where Postgres is away, shutting down or failing over; the caller asks again.
+# What asyncpg raises where Postgres is away, shutting down, failing over, a standby not yet promoted, out of disk or
+# connections, or chose this transaction to end a deadlock; the caller asks again.
 AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a session that the server ends between two queries of ours
     asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
     OSError,
     TimeoutError,
 )
+# What asyncpg raises where Postgres is there and refuses the rows themselves; asking again does not help.
+REFUSED = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 Row: TypeAlias = tuple[datetime, date, int, int, int, int, int, bytes]

@@ -317,7 +317,10 @@ class VoteStore:
             for candidate, hashes in voters.items():
                 pipeline.pfadd(keys.people(campaign, shard, candidate), *hashes)
                 pipeline.pfcount(keys.people(campaign, shard, candidate))
-            replies = await pipeline.execute()
+            replies = await pipeline.execute(raise_on_error=False)  # else the error would quote voters' hashes
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise reply
         return dict(zip(voters, replies[1::2], strict=True))
 
     async def counts(self, campaign: str, shards: int) -> dict[int, int]:

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from dianzan import logs, metrics, wire
 from dianzan.campaign import State
 from dianzan.clock import now_ms
-from dianzan.errors import EntryUndecodable
-from dianzan.ledger import AWAY, Ledger, StoredCampaign
+from dianzan.errors import EntryUndecodable, StoreError
+from dianzan.ledger import AWAY, REFUSED, Ledger, StoredCampaign
 from dianzan.limits import ENTRIES_PER_FLUSH_MAX, LIKES_PER_FLUSH_MAX
 from dianzan.vote_store import VoteStore
 from dianzan.wire import Entry
@@ -91,7 +91,13 @@ class Consumer:
                 voters[0].add(voter)
                 for candidate in candidates:
                     voters.setdefault(candidate, set()).add(voter)
-        return await self._store.people(campaign, shard, {index: list(found) for index, found in voters.items()})
+        try:
+            return await self._store.people(campaign, shard, {index: list(found) for index, found in voters.items()})
+        except OutOfMemoryError as error:
+            # This flush empties a full store: rather an estimate too low until the seal than likes that wait.
+            metrics.FLUSH_ERRORS.labels(type(error).__name__).inc()
+            _log.warning("people are not estimated: the store is full", campaign=campaign, shard=shard)
+            return {}
 
 
 class FlushLoop:
@@ -113,7 +119,7 @@ class FlushLoop:
         while not self._stopping.is_set():
             try:
                 likes = await self.flush_all()
-            except (*AWAY, RedisError) as error:
+            except (*AWAY, RedisError, StoreError) as error:
                 metrics.FLUSH_ERRORS.labels(type(error).__name__).inc()
                 _log.warning("a flush will be done again", reason=f"{type(error).__name__}: {error}")
                 backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
@@ -134,9 +140,18 @@ class FlushLoop:
             waiting = await self._store.backlog(campaign.id, campaign.rules.shards)
             shards = [shard for shard, entries in enumerate(waiting) if entries]
             random.shuffle(shards)
-            likes += await self._flush_shards(campaign, shards)
+            likes += await self._flush_campaign(campaign, shards)
             metrics.BACKLOG.labels(campaign.id).set(sum(waiting))
         return likes
+
+    async def _flush_campaign(self, campaign: StoredCampaign, shards: Sequence[int]) -> int:
+        """Likes the ledger refuses (a partition is gone) wait in their streams and hold back no other campaign."""
+        try:
+            return await self._flush_shards(campaign, shards)
+        except REFUSED as error:
+            metrics.FLUSH_ERRORS.labels(type(error).__name__).inc()
+            _log.error("the ledger refuses a campaign's likes; they wait", campaign=campaign.id, reason=str(error))
+            return 0
 
     async def _flush_shards(self, campaign: StoredCampaign, shards: Sequence[int]) -> int:
         read = undecodable = 0
