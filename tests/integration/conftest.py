@@ -119,3 +119,11 @@ async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Rec
     connection = await asyncpg.connect(database_url, ssl=False)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def valkey_link(valkey: Redis) -> AsyncIterator[LikeLink]:
+    """A like link to the wheel's Valkey."""
+    opened = LikeLink(valkey)
+    yield opened
+    await opened.close()

@@ -1,0 +1,192 @@
+"""The worker's loop: it goes on after a store, a Postgres or a campaign that refuses, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+import redis.exceptions
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+
+from dianzan.ledger import AWAY, Ledger
+from dianzan.vote_store import LikeLink, VoteStore
+from tally_worker.consumer import Consumer, FlushLoop
+from tests.support.store_state import configured
+from tests.support.wait import until
+from tests.support.way import Way, ballots, make_way
+
+EACH = dict.fromkeys(range(1, 6), 40)
+
+
+@pytest.fixture
+async def way(valkey: Redis, ledger: Ledger, valkey_link: LikeLink) -> Way:
+    return await make_way(valkey, ledger, valkey_link, shards=2)
+
+
+@asynccontextmanager
+async def looping(store: VoteStore, ledger: Ledger) -> AsyncIterator[FlushLoop]:
+    """A loop that runs for the length of the block and must end without an error."""
+    loop = FlushLoop(Consumer(store, ledger), ledger, store, flush_every_s=0.01)
+    running = asyncio.create_task(loop.run())
+    try:
+        yield loop
+    finally:
+        loop.stop()
+        async with asyncio.timeout(10):
+            await running
+
+
+def errors(kind: str) -> float:
+    return REGISTRY.get_sample_value("dianzan_flush_errors_total", {"kind": kind}) or 0.0
+
+
+def more_errors(kind: str) -> Callable[[], Awaitable[bool]]:
+    """Whether an error of this kind was counted from now on."""
+    before = errors(kind)
+
+    async def look() -> bool:
+        return errors(kind) > before
+
+    return look
+
+
+async def all_in(way: Way) -> None:
+    """Wait until every like is in the ledger and all counts agree."""
+
+    async def flushed() -> bool:
+        try:
+            return await way.in_ledger() == EACH and not any(await way.store.backlog(way.campaign.id, 2))
+        except AWAY:  # the test ends sessions, this one's too
+            return False
+
+    await until(flushed, what="all likes are in the ledger")
+    await way.check(EACH)
+
+
+async def test_the_loop_flushes_what_is_cast_and_stops_when_told(way: Way) -> None:
+    async with looping(way.store, way.ledger) as loop:
+        await way.cast(*ballots(0, 100))
+        await all_in(way)
+
+    assert loop.last_success_s > 0
+
+
+async def test_the_loop_goes_on_after_the_store_was_away(way: Way, valkey: Redis) -> None:
+    class AwayAtFirst(VoteStore):
+        refusals = 2
+
+        async def backlog(self, campaign: str, shards: int) -> list[int]:
+            if self.refusals:
+                self.refusals -= 1
+                raise redis.exceptions.ConnectionError("the store is away")
+            return await super().backlog(campaign, shards)
+
+    await way.cast(*ballots(0, 100))
+    refused = more_errors("ConnectionError")
+
+    async with looping(AwayAtFirst(valkey), way.ledger):
+        await all_in(way)
+
+    assert await refused()
+
+
+async def test_the_loop_goes_on_after_the_store_was_a_replica(way: Way, valkey: Redis) -> None:
+    await way.cast(*ballots(0, 100))
+    refused = more_errors("ReadOnlyError")
+    await valkey.replicaof("127.0.0.1", 1)  # reads are answered, writes are not, as after a failover
+
+    async with looping(way.store, way.ledger):
+        try:
+            await until(refused, what="a write was refused")
+        finally:
+            await valkey.replicaof("NO", "ONE")
+        await all_in(way)
+
+
+async def test_the_loop_goes_on_after_a_failover_between_commit_and_removal(way: Way, valkey: Redis) -> None:
+    class FailsOver(VoteStore):
+        async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
+            if not await failed():
+                await valkey.replicaof("127.0.0.1", 1)
+            try:
+                return await super().remove_entries(campaign, shard, committed)
+            finally:
+                await valkey.replicaof("NO", "ONE")
+
+    await way.cast(*ballots(0, 100))
+    failed = more_errors("StoreError")
+
+    async with looping(FailsOver(valkey), way.ledger):
+        await all_in(way)
+
+    assert await failed()
+
+
+async def test_a_full_store_is_emptied(way: Way, valkey: Redis) -> None:
+    await way.cast(*ballots(0, 100))
+    refused = more_errors("OutOfMemoryError")
+
+    async with configured(valkey, "maxmemory", "1mb"), looping(way.store, way.ledger):
+        await all_in(way)
+
+    assert await refused()
+
+
+async def test_the_loop_goes_on_after_postgres_was_read_only(
+    way: Way, database_url: str, sql: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await way.cast(*ballots(0, 100))
+    name = await sql.fetchval("SELECT current_database()")
+    refused = more_errors("ReadOnlySQLTransactionError")
+    await sql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # as a standby is
+
+    ledger = await Ledger.connect(database_url)
+    async with looping(way.store, ledger):
+        try:
+            await until(refused, what="the insertion was refused")
+        finally:
+            await sql.execute("SET default_transaction_read_only = off")
+            await sql.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+            await _end_other_sessions(sql)
+        await all_in(way)
+    await ledger.aclose()
+
+
+async def test_the_loop_goes_on_after_its_sessions_were_ended(
+    way: Way, sql: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with looping(way.store, way.ledger):
+        for start in range(0, 100, 20):
+            await way.cast(*ballots(start, start + 20))
+            await _end_other_sessions(sql)
+        await all_in(way)
+
+
+@pytest.mark.logs_errors
+async def test_a_campaign_whose_likes_are_refused_holds_back_no_other(
+    valkey: Redis, ledger: Ledger, valkey_link: LikeLink, sql: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    bad, good = [await make_way(valkey, ledger, valkey_link, shards=2) for _ in range(2)]
+    for day in bad.document.rules.window_dates():
+        await sql.execute(f"DROP TABLE likes_{bad.campaign.number}_{day:%Y%m%d}")
+    await bad.cast(*ballots(0, 100))
+    await good.cast(*ballots(0, 100))
+    refused = more_errors("CheckViolationError")
+
+    async with looping(good.store, ledger):
+        await all_in(good)
+        await until(refused, what="the refusal was counted")
+        assert await bad.in_ledger() == {}
+        await bad.lifecycle.publish(bad.campaign.id)
+        await all_in(bad)
+
+
+async def _end_other_sessions(sql: asyncpg.Connection[asyncpg.Record]) -> None:
+    await sql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )

@@ -1,0 +1,102 @@
+"""The whole way of a like on real stores: one campaign, the link, the consumer, and consumers that die midway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from redis.asyncio import Redis
+
+from dianzan.campaign import Document
+from dianzan.ledger import Ledger, StoredCampaign
+from dianzan.lifecycle import Lifecycle
+from dianzan.recount import recount
+from dianzan.vote_store import LikeLink, VoteStore
+from tally_worker.consumer import Consumer, Flush
+from tests.support.casting import Ballot, cast_many, voter
+from tests.support.client import candidates, rules
+
+
+class Killed(Exception):
+    """The worker dies here."""
+
+
+class DiesBeforeRemoval(VoteStore):
+    """Its worker is killed between COMMIT and the removal from the stream."""
+
+    async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
+        raise Killed(campaign, shard, committed)
+
+
+class DiesBeforeCommit(Consumer):
+    """Its worker is killed when all is inserted and nothing committed."""
+
+    async def run_once(self, campaign: StoredCampaign, shard: int) -> Flush:
+        async with self._ledger.locked_shard(campaign.number, shard) as flush:
+            assert flush is not None
+            entries, _ = await self._read(campaign.id, shard)
+            await flush.estimate_people(await self._people(campaign.id, shard, entries))
+            await flush.insert(entries)
+            raise Killed
+
+
+@dataclass(frozen=True)
+class Way:
+    """One campaign on both stores, and the consumer between them."""
+
+    store: VoteStore
+    ledger: Ledger
+    link: LikeLink
+    lifecycle: Lifecycle
+    document: Document
+    campaign: StoredCampaign
+    consumer: Consumer
+    dies_before_commit: Consumer
+    dies_before_removal: Consumer
+
+    async def cast(self, *ballots: Ballot) -> int:
+        """Cast and return how many likes were counted."""
+        return await cast_many(self.link, self.document, ballots)
+
+    async def flush(self, consumer: Consumer | None = None) -> list[Flush]:
+        """One round over all shards."""
+        return [await (consumer or self.consumer).run_once(self.campaign, s) for s in range(self.document.rules.shards)]
+
+    async def killed(self, consumer: Consumer) -> None:
+        """One round by a worker that dies in each shard that has likes."""
+        for shard in range(self.document.rules.shards):
+            if (await self.store.backlog(self.campaign.id, self.document.rules.shards))[shard]:
+                with pytest.raises(Killed):
+                    await consumer.run_once(self.campaign, shard)
+
+    async def in_ledger(self) -> dict[int, int]:
+        """Rows of the ledger per candidate."""
+        return await self.ledger.recount_ledger(self.campaign.number)
+
+    async def check(self, likes: dict[int, int]) -> None:
+        """Every count is the same, nothing waits."""
+        counted = await recount(self.store, self.ledger, self.campaign)
+        assert counted.equal, counted.differences()
+        assert counted.waiting == 0
+        assert counted.ledger == likes
+        hours = await self.ledger.hours(self.campaign.number)
+        assert sum(number for _hour, number in hours) == sum(likes.values())
+
+
+async def make_way(valkey: Redis, ledger: Ledger, link: LikeLink, *, shards: int) -> Way:
+    store = VoteStore(valkey)
+    lifecycle = Lifecycle(store, ledger)
+    wanted = rules(shards=shards)
+    await lifecycle.create(wanted)
+    await lifecycle.import_candidates(wanted.id, candidates(5))
+    document = await lifecycle.publish(wanted.id)
+    campaign = await lifecycle.stored(wanted.id)
+    late = Consumer(DiesBeforeRemoval(valkey), ledger)
+    early = DiesBeforeCommit(store, ledger)
+    return Way(store, ledger, link, lifecycle, document, campaign, Consumer(store, ledger), early, late)
+
+
+def ballots(start: int, stop: int) -> list[Ballot]:
+    """Two likes each of numbered voters."""
+    return [(voter(n), [1 + n % 5, 1 + (n + 1) % 5]) for n in range(start, stop)]
