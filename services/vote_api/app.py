@@ -17,7 +17,7 @@ from dianzan.errors import ApiError
 from dianzan.vote_store import LikeLink, VoteStore, connect
 from vote_api.batcher import Batcher
 from vote_api.body import ClientGone
-from vote_api.likes import LikeRoute
+from vote_api.likes import App, LikeRoute
 from vote_api.openapi import describe
 from vote_api.promise import PromiseHeader
 from vote_api.routes import router
@@ -25,8 +25,12 @@ from vote_api.settings import VoteSettings
 from vote_api.watch import StoreWatch
 
 
-def create_app(settings: VoteSettings) -> FastAPI:
-    """The ASGI application; connections are opened when it starts and closed, in reverse order, when it stops."""
+def create_app(settings: VoteSettings) -> App:
+    """The ASGI application; connections are opened when it starts and closed, in reverse order, when it stops.
+
+    From the outside in: the promise's header, the like route, FastAPI. FastAPI's own layers cost a like as much as
+    everything else together, so the like route stands before them.
+    """
     client = connect(settings.redis_url)
     store = VoteStore(client)
     watch = StoreWatch(store, allow_weak_store=settings.allow_weak_store)
@@ -59,13 +63,11 @@ def create_app(settings: VoteSettings) -> FastAPI:
         expose_headers=["retry-after"],
         max_age=86_400,
     )
-    app.add_middleware(LikeRoute, watch=watch, batcher=batcher, store=store)
-    app.add_middleware(PromiseHeader, watch=watch)
     for kind in (ApiError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(ClientGone, _on_hang_up)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    return app
+    return PromiseHeader(LikeRoute(app, watch=watch, batcher=batcher, store=store), watch=watch)
 
 
 async def _on_error(_request: Request, raised: Exception) -> Response:
