@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dianzan.errors import TokenExpired, TokenInvalid
 from dianzan.identity import KEY_BYTES, VOTER_BYTES, CampaignKey, Voter, VoterClass, new_key
+from dianzan.limits import CANDIDATES_MAX
 
 KEY = CampaignKey(bytes(range(KEY_BYTES)))
 OTHER_KEY = CampaignKey(bytes(range(1, KEY_BYTES + 1)))
@@ -140,6 +141,10 @@ def test_a_receipt_differs_by_window_candidate_voter_and_key(
         OTHER_KEY.receipt(window, candidate, voter),
     }
     assert len(others | {KEY.receipt(*like)}) == 5
+
+
+def test_the_candidates_of_one_voter_all_have_receipts_of_their_own() -> None:
+    assert len({KEY.receipt(20_780, candidate, bytes(16)) for candidate in range(CANDIDATES_MAX)}) == CANDIDATES_MAX
 
 
 @given(likes)

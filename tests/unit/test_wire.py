@@ -87,8 +87,8 @@ def test_what_does_not_fit_is_not_packed(network: int, candidates: list[int], wi
     "changes",
     [
         *[pytest.param({name: None}, id=f"no {name}") for name in "vwtbd"],
-        pytest.param({"v": b"0"}, id="width 0"),
-        pytest.param({"v": b"3"}, id="width 3"),
+        pytest.param({"v": b"0", "d": BALLOT[:-2]}, id="width 0"),
+        pytest.param({"v": b"3", "d": BALLOT + bytes(4)}, id="width 3"),
         pytest.param({"v": b"-1"}, id="negative width"),
         pytest.param({"v": b""}, id="empty width"),
         pytest.param({"v": b"x"}, id="a word as width"),
