@@ -5,9 +5,10 @@ from __future__ import annotations
 import typer
 
 from dianzan.cli import audit, campaign
-from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
+from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, addresses, run
 from dianzan.cli.token import token
 from dianzan.cli.up import up
+from dianzan.errors import DianzanError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +36,17 @@ def migrate(data: Data = DATA_DEFAULT) -> None:
 
     applied = run(data, work)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+@app.command()
+def env(data: Data = DATA_DEFAULT) -> None:
+    """Print the two store URLs as NAME=VALUE lines, for processes started beside `dianzan up`."""
+    try:
+        found = addresses(data)
+    except DianzanError as error:
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        raise typer.Exit(1) from error
+    typer.echo(f"DIANZAN_REDIS_URL={found.redis_url}\nDIANZAN_DATABASE_URL={found.database_url}")
 
 
 def main() -> None:
