@@ -37,6 +37,6 @@ def create_app(settings: WorkerSettings) -> FastAPI:
         await store.aclose()
         await ledger.aclose()
 
-    app = FastAPI(title="dianzan tally worker", version="1", lifespan=lifespan)
+    app = FastAPI(title="dianzan tally worker", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(router)
     return app
