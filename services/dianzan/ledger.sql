@@ -77,8 +77,11 @@ WITH inserted AS (
     SELECT campaign, candidate, $1, count(*) FROM inserted GROUP BY campaign, candidate ORDER BY campaign, candidate
     ON CONFLICT (campaign, candidate, shard) DO UPDATE SET likes = c.likes + excluded.likes
 ), timed AS (
+    -- Hours of the campaign's own zone, since a zone with a half-hour offset begins its days within a UTC hour.
     INSERT INTO hours AS h (campaign, hour, shard, likes)
-    SELECT campaign, date_trunc('hour', liked_at), $1, count(*) FROM inserted GROUP BY 1, 2 ORDER BY 1, 2
+    SELECT inserted.campaign, date_trunc('hour', liked_at, rules ->> 'timezone'), $1, count(*)
+    FROM inserted JOIN campaigns ON campaigns.number = inserted.campaign
+    GROUP BY 1, 2 ORDER BY 1, 2
     ON CONFLICT (campaign, hour, shard) DO UPDATE SET likes = h.likes + excluded.likes
 )
 SELECT count(*) FROM inserted;

@@ -107,6 +107,17 @@ async def test_the_timeline_counts_hours_and_days_of_the_campaigns_zone(counted:
     assert [day["day"] for day in timeline["days"]] == sorted({hour.date().isoformat() for hour in hours})
 
 
+async def test_hours_begin_with_the_zones_own_hour_where_its_offset_is_a_half(new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign(timezone="Asia/Kolkata")
+    await (await campaign.voter()).like("c01")
+
+    async def hours() -> list[str]:
+        return [hour["hour"] for hour in (await campaign.get("/timeline")).json()["hours"]]
+
+    (hour,) = await until(hours)
+    assert hour.endswith(":00:00+05:30")
+
+
 async def test_the_tally_is_there_as_csv_and_as_json(counted: CampaignClient) -> None:
     answer, document = await counted.get("/tally.csv"), (await counted.get("/tally.json")).json()
 
