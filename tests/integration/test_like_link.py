@@ -184,7 +184,7 @@ async def test_a_server_that_answers_another_shape_is_not_believed(
     )
 
     with pytest.raises(StoreUnavailable):
-        await cast(link, campaign, (A, [1]))
+        await link.send([call_of(campaign, [(voter(n), [1])]) for n in range(3)])
 
     await store.load_library()
     assert await cast(link, campaign, (A, [1])) == ["c"]
