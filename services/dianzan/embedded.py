@@ -3,6 +3,8 @@
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +21,7 @@ from dianzan.embedded_folder import (
 )
 from dianzan.embedded_servers import CONNECT_S_MAX, PostgresServer, Server, ValkeyServer
 
-__all__ = ["EmbeddedError", "EmbeddedStores", "Server", "StoreAddresses", "find_stores"]
+__all__ = ["EmbeddedError", "EmbeddedStores", "Server", "StoreAddresses", "find_stores", "owned_folder"]
 
 
 class EmbeddedStores:
@@ -37,18 +39,15 @@ class EmbeddedStores:
     def start(self) -> StoreAddresses:
         """Start both, or neither. Leftovers of an earlier run end first, in the order of `stop`."""
         self.notices.clear()
+        self._lock = _own_folder(self.data)
         try:
-            self._own_folder()
             self.postgres.stop_leftovers()
             self.valkey.stop_leftovers()
             self.valkey.start()
             self.postgres.start()
         except OSError as error:
             self.stop()
-            raise EmbeddedError(
-                f"The data folder {self.data} cannot be used ({error}): "
-                "make it writable for this user, or choose another with --data."
-            ) from error
+            raise _unusable(self.data, error) from error
         except BaseException:
             self.stop()
             raise
@@ -78,18 +77,39 @@ class EmbeddedStores:
     ) -> None:
         self.stop()
 
-    def _own_folder(self) -> None:
-        """Make the folders and hold the lock. No child inherits it, so it is free once this process is gone."""
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            _lock_or_name_owner(lock, self.data)
-        except BaseException:
-            os.close(lock)
-            raise
-        self._lock = lock
+
+@contextmanager
+def owned_folder(data: Path) -> Iterator[None]:
+    """The folder for one process at a time, where the stores are somebody else's; EmbeddedError where it is taken."""
+    lock = _own_folder(data.expanduser().resolve())
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _own_folder(data: Path) -> int:
+    """Make the folder and hold its lock. No child inherits it, so it is free once this process is gone."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _unusable(data, error) from error
+    try:
+        _lock_or_name_owner(lock, data)
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _unusable(data: Path, error: OSError) -> EmbeddedError:
+    return EmbeddedError(
+        f"The data folder {data} cannot be used ({error}): "
+        "make it writable for this user, or choose another with --data."
+    )
 
 
 def _lock_or_name_owner(lock: int, data: Path) -> None:

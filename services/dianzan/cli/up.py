@@ -18,7 +18,7 @@ import yaml
 
 from dianzan.campaign import parse_rules
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, addresses, open_stores
-from dianzan.embedded import EmbeddedStores, StoreAddresses
+from dianzan.embedded import EmbeddedStores, StoreAddresses, owned_folder
 from dianzan.errors import DianzanError
 from dianzan.roster import read_roster
 from dianzan.supervisor import Service, Supervisor, SupervisorError
@@ -91,7 +91,9 @@ def _running(data: Path, host: str, vote_port: int, results_port: int, worker_po
 
 def _stores(stack: ExitStack, data: Path) -> tuple[StoreAddresses, EmbeddedStores | None]:
     if os.environ.get("DIANZAN_REDIS_URL") or os.environ.get("DIANZAN_DATABASE_URL"):
-        return addresses(data), None
+        found = addresses(data)
+        stack.enter_context(owned_folder(data))
+        return found, None
     embedded = EmbeddedStores(data)
     found = embedded.start()
     stack.callback(_stop, embedded)
