@@ -21,6 +21,8 @@ from dianzan.lifecycle import Lifecycle
 from dianzan.vote_store import VoteStore, connect
 
 DATA_DEFAULT = Path(".dianzan")
+# What Postgres answers where the password, the user or the database of the address is wrong.
+_REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 Data = Annotated[
     Path,
@@ -54,11 +56,14 @@ def addresses(data: Path) -> StoreAddresses:
 @asynccontextmanager
 async def open_stores(found: StoreAddresses) -> AsyncIterator[Stores]:
     """Both stores for the length of a command. What they raise where they are away becomes one sentence."""
-    store = VoteStore(connect(found.redis_url))
+    try:
+        store = VoteStore(connect(found.redis_url))
+    except ValueError as error:
+        raise StoreError(f"That is no store's address ({error}): is DIANZAN_REDIS_URL right?") from error
     ledger = await Ledger.connect(found.database_url)
     try:
         yield Stores(store, ledger, Lifecycle(store, ledger))
-    except AWAY as error:
+    except (*AWAY, *_REFUSED) as error:
         raise LedgerError(f"Postgres does not answer ({error}): is DIANZAN_DATABASE_URL right?") from error
     except asyncpg.UndefinedTableError as error:
         raise LedgerError("The database has no tables yet: run dianzan migrate.") from error
