@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dianzan.embedded import StoreAddresses, find_stores
 
-STARTED = "dianzan is ready."
+STARTED = "Ctrl-C stops everything in order."  # the last line of what is printed once all are ready
 
 
 def free_port() -> int:
@@ -72,7 +72,10 @@ class System:
             self.printed += line
             if STARTED in line:
                 return
-        raise AssertionError(f"dianzan up ended with {self.process.wait()}:\n{self.printed}\n{self.logs()}")
+        with self.process as ended:
+            code = ended.wait()
+        self.process = None
+        raise AssertionError(f"dianzan up ended with {code}:\n{self.printed}\n{self.logs()}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end and return the exit code."""
