@@ -73,7 +73,7 @@ class Lifecycle:
             codes = await step.candidate_codes(stored.number)
             if not codes:
                 raise CampaignError(f"Campaign {campaign} has no candidates: dianzan campaign import-candidates first.")
-            # Before anything reads the ledger: two steps that each hold a reader's lock and want the whole table deadlock.
+            # Before anything reads the ledger: two readers that both come to want the whole table would deadlock.
             await step.create_partitions(stored.number, stored.rules.window_dates())
             first = stored.state is State.draft or not await step.has_likes(stored.number)
             await step.publish(next_width(stored.width, len(codes)))
