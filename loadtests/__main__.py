@@ -6,6 +6,7 @@ from __future__ import annotations
 from loadtests.generator import Figures, generate  # first: it lets gevent patch
 
 # isort: on
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from loadtests.verdict import Verdict, judge
 def main() -> int:
     """Load, wait, judge."""
     options = parse()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that a system of our own is stopped too
     try:
         return _judge_again(options) if options.verdict_only else _load(options)
     except (TargetError, OSError, ValueError) as error:
@@ -57,8 +59,9 @@ def _judge_again(options: Options) -> int:
 
 
 def _verdict(options: Options) -> Verdict:
-    verdict = judge(gather(journal.read(options.journal), options.drain_seconds))
-    report.show_verdict(verdict)
+    evidence = gather(journal.read(options.journal), options.drain_seconds)
+    verdict = judge(evidence)
+    report.show_verdict(verdict, evidence)
     return verdict
 
 

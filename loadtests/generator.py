@@ -96,10 +96,13 @@ def _run(environment: Environment, options: Options, load: Load) -> tuple[float,
     users = sum(kind.fixed_count for kind in environment.user_classes)
     load.started_s = time.monotonic()
     runner.start(users, spawn_rate=users)
-    gevent.sleep(options.seconds)
-    seconds = time.monotonic() - load.started_s
-    load.stop()
-    runner.quit()
+    try:
+        gevent.sleep(options.seconds)
+    finally:
+        # Also where the run is interrupted: users must not outlive the journal they write.
+        seconds = time.monotonic() - load.started_s
+        load.stop()
+        runner.quit()
     errors = [f"{found['count']} × {found['msg']}\n{found['traceback']}" for found in runner.exceptions.values()]
     return seconds, errors
 

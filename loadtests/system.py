@@ -91,9 +91,7 @@ def recount(target: Target) -> Recounted:
     totals = {_TOTALS[m[2]]: int(m[1].replace(",", "")) for m in found if m[2] in _TOTALS}
     if totals.keys() != set(_TOTALS.values()):
         raise TargetError("dianzan recount printed no totals:\n" + "\n".join(lines))
-    differences = [line for line in lines if line.startswith("candidate ")]
-    if lines[-1] != "equal" and not differences:
-        differences = lines[-1:]
+    differences = lines[lines.index("DIFFERENT") + 1 :] if "DIFFERENT" in lines else []
     return Recounted(totals, differences, not any("wait for the ledger" in line for line in lines))
 
 

@@ -73,6 +73,8 @@ class Load:
         wait_s = self.started_s + ballot.due_s - time.monotonic()
         if wait_s > 0:
             gevent.sleep(wait_s)
+        if self.stopping:
+            return None
         self.behind_s_max = max(self.behind_s_max, time.monotonic() - self.started_s - ballot.due_s)
         return ballot
 

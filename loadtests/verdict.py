@@ -77,6 +77,11 @@ class Evidence:
         """Likes that were answered as standing."""
         return len(self.receipts)
 
+    @property
+    def confirmed(self) -> int:
+        """Those of them whose answer `counted` was lost; asking again said `already_liked`."""
+        return self.likes - len(self.counted)
+
 
 @dataclass(frozen=True)
 class Check:

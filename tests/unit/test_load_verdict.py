@@ -137,7 +137,9 @@ def test_a_like_whose_counted_answer_was_lost_counts_but_one_that_nobody_lost_is
     answers = [answer for answer in honest().answers if answer != Answer(BOB_C1, "counted", "R3")]
     ghost = replace(honest(), answers=answers)
     assert failed(ghost) == {TOLD}
-    assert judge(replace(ghost, lost=frozenset({("bob", "c1")}))).holds
+    excused = replace(ghost, lost=frozenset({("bob", "c1")}))
+    assert judge(excused).holds
+    assert (excused.likes, excused.confirmed) == (3, 1)
 
 
 def test_what_differs_is_named() -> None:
