@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from dianzan import keys, wire
-from dianzan.campaign import Document, State
+from dianzan.campaign import Document, Rules, State
 from dianzan.clock import Window, now_ms
 from dianzan.errors import (
     ApiError,
@@ -341,14 +341,13 @@ class VoteStore:
                 pipeline.hlen(keys.marks(campaign, shard, window_day, bucket))
             return [int(fields) for fields in await pipeline.execute()]
 
-    async def drop_marks(self, document: Document, window_day: int) -> int:
+    async def drop_marks(self, rules: Rules, window_day: int) -> int:
         """Remove the dedup marks of one window; returns how many hashes went."""
         removed = 0
-        campaign, buckets = document.rules.id, document.rules.buckets
-        for shard in range(document.rules.shards):
-            for start in range(0, buckets, 1_000):
-                stop = min(start + 1_000, buckets)
-                names = [keys.marks(campaign, shard, window_day, bucket) for bucket in range(start, stop)]
+        for shard in range(rules.shards):
+            for start in range(0, rules.buckets, 1_000):
+                stop = min(start + 1_000, rules.buckets)
+                names = [keys.marks(rules.id, shard, window_day, bucket) for bucket in range(start, stop)]
                 removed += int(await self._client.unlink(*names))
         return removed
 

@@ -18,6 +18,7 @@ from dianzan.identity import VOTER_BYTES, Voter
 _HEAD = struct.Struct(">16sBHiB")
 _REMAINING_BYTES = 2
 _MARK_FIELD = slice(8, 14)
+_LEDGER_NUMBER_MAX = 32_767  # a smallint column; a row beyond it would stop the worker at every read
 _DAY_END = 84_006  # days to the year 2200, where campaigns end; the ledger has no date for a time far beyond
 
 
@@ -124,7 +125,10 @@ def _unpack_ballots(data: bytes, width: int) -> Iterator[tuple[bytes, int, int, 
         at = start + n * width
         if n == 0 or at > len(data):
             raise ValueError("a ballot runs past the end")
-        yield voter, voter_class, publisher, network, unpack_indexes(data[start:at], width)
+        candidates = unpack_indexes(data[start:at], width)
+        if min(candidates) < 1 or max(*candidates, publisher) > _LEDGER_NUMBER_MAX:
+            raise ValueError(f"candidates {candidates}, publisher {publisher}")
+        yield voter, voter_class, publisher, network, candidates
 
 
 assert _HEAD.size == VOTER_BYTES + 8  # noqa: S101 the Lua side reads the candidates at offset 24

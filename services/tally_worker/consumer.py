@@ -22,6 +22,7 @@ from dianzan.wire import Entry
 _log = logs.get(__name__)
 
 BACKOFF_S_MAX = 5.0
+UNDECODABLE_REPORTED_MAX = 10_000  # bounds the memory of what was reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Consumer:
 
     def __init__(self, store: VoteStore, ledger: Ledger) -> None:
         self._store, self._ledger = store, ledger
+        self._reported: set[tuple[str, int, bytes]] = set()
 
     async def run_once(self, campaign: StoredCampaign, shard: int) -> Flush:
         """Move the oldest likes of one shard into the ledger.
@@ -75,7 +77,7 @@ class Consumer:
             try:
                 entry = wire.unpack_entry(entry_id, fields)
             except EntryUndecodable as error:
-                _log.error("an entry stays in its stream", campaign=campaign, shard=shard, reason=str(error))
+                self._report_once(campaign, shard, entry_id, error)
                 undecodable += 1
                 continue
             likes += entry.like_count
@@ -83,6 +85,12 @@ class Consumer:
                 break
             entries.append(entry)
         return entries, undecodable
+
+    def _report_once(self, campaign: str, shard: int, entry_id: bytes, error: EntryUndecodable) -> None:
+        # The entry is read again ten times a second; the gauge goes on telling.
+        if (campaign, shard, entry_id) not in self._reported and len(self._reported) < UNDECODABLE_REPORTED_MAX:
+            self._reported.add((campaign, shard, entry_id))
+            _log.error("an entry stays in its stream", campaign=campaign, shard=shard, reason=str(error))
 
     async def _people(self, campaign: str, shard: int, entries: Iterable[Entry]) -> dict[int, int]:
         voters: dict[int, set[bytes]] = {0: set()}
@@ -107,6 +115,7 @@ class FlushLoop:
         self._consumer, self._ledger, self._store = consumer, ledger, store
         self._flush_every_s = flush_every_s
         self._stopping = asyncio.Event()
+        self._gauged: set[str] = set()
         self.last_success_s = 0.0
 
     def stop(self) -> None:
@@ -136,13 +145,22 @@ class FlushLoop:
         likes = 0
         for campaign in await self._ledger.campaigns():
             if campaign.state not in (State.published, State.closed):
+                self._forget_gauges(campaign.id)
                 continue
             waiting = await self._store.backlog(campaign.id, campaign.rules.shards)
             shards = [shard for shard, entries in enumerate(waiting) if entries]
             random.shuffle(shards)
             likes += await self._flush_campaign(campaign, shards)
             metrics.BACKLOG.labels(campaign.id).set(sum(waiting))
+            self._gauged.add(campaign.id)
         return likes
+
+    def _forget_gauges(self, campaign: str) -> None:
+        # A sealed campaign has no backlog; its last gauge would stand for ever.
+        for gauge in (metrics.BACKLOG, metrics.BACKLOG_AGE_SECONDS, metrics.UNDECODABLE):
+            if campaign in self._gauged:
+                gauge.remove(campaign)
+        self._gauged.discard(campaign)
 
     async def _flush_campaign(self, campaign: StoredCampaign, shards: Sequence[int]) -> int:
         """Likes the ledger refuses (a partition is gone) wait in their streams and hold back no other campaign."""

@@ -48,7 +48,6 @@ class Sweeper:
 
     async def _sweep(self, campaign: StoredCampaign, at_ms: int) -> int:
         kept_from_ms = to_ms(from_ms(at_ms) - timedelta(days=MARKS_KEPT_DAYS))
-        document = await self._ledger.document(campaign)
         removed = 0
         for day in campaign.rules.window_dates():
             if campaign.swept_through is not None and day <= campaign.swept_through:
@@ -56,6 +55,6 @@ class Sweeper:
             window = campaign.rules.window_on(day)
             if window.end_ms > kept_from_ms:
                 break
-            removed += await self._store.drop_marks(document, window.day)
+            removed += await self._store.drop_marks(campaign.rules, window.day)
             await self._ledger.set_swept(campaign.number, day)
         return removed

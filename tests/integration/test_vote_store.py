@@ -183,8 +183,8 @@ async def test_dropping_marks_takes_those_of_one_window_only(client: Redis, stor
     await link.send(calls)
     marks = {wire.shard_of(voter(n), 2) * 1_000 + wire.bucket_of(voter(n), campaign.rules.buckets) for n in range(50)}
 
-    assert await store.drop_marks(campaign, window.day) == len(marks)
-    assert await store.drop_marks(campaign, window.day) == 0
+    assert await store.drop_marks(campaign.rules, window.day) == len(marks)
+    assert await store.drop_marks(campaign.rules, window.day) == 0
 
     assert [await store.liked(campaign, window.day, voter(n)) for n in range(50)] == [()] * 50
     assert [await store.liked(campaign, later.day, voter(n)) for n in range(50)] == [(1,)] * 50

@@ -19,7 +19,7 @@ VOTER = bytes(range(VOTER_BYTES))
 BALLOT = wire.pack_ballot(Voter(VOTER, VoterClass.verified, 513), -2, [1, 255], 1)
 
 hashes = st.binary(min_size=VOTER_BYTES, max_size=VOTER_BYTES)
-voters = st.builds(Voter, hashes, st.sampled_from(VoterClass), st.integers(0, 65_535))
+voters = st.builds(Voter, hashes, st.sampled_from(VoterClass), st.integers(0, 32_767))
 networks = st.integers(-(2**31), 2**31 - 1)
 
 
@@ -151,7 +151,7 @@ def test_any_bytes_give_an_entry_or_entry_undecodable(entry_id: bytes, found: di
 # ---- the function's reply -------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.text("caq", min_size=1, max_size=9), st.integers(0, 65_535)), max_size=9))
+@given(st.lists(st.tuples(st.text("caq", min_size=1, max_size=9), st.integers(0, 32_767)), max_size=9))
 def test_each_ballot_gets_its_own_part_of_the_reply(parts: list[tuple[str, int]]) -> None:
     outcomes = [Outcome(statuses.encode(), remaining) for statuses, remaining in parts]
     reply = b"".join(outcome.statuses + struct.pack(">H", outcome.remaining) for outcome in outcomes)
