@@ -86,7 +86,7 @@ async def test_likes_are_counted_on_stores_given_by_their_addresses(campaign: Ca
     assert await voter.statuses("c01") == ["counted"]
 
     await until_in_ledger(campaign, 1, within_s=2)
-    assert sorted(path.name for path in campaign.system.data.iterdir()) == ["logs", "run"]
+    assert not {"valkey", "postgres"} & {path.name for path in campaign.system.data.iterdir()}, "it started none itself"
 
 
 async def test_while_the_store_is_down_every_like_is_told_to_ask_again(
