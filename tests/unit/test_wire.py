@@ -24,7 +24,11 @@ networks = st.integers(-(2**31), 2**31 - 1)
 
 
 def indexes(width: int) -> st.SearchStrategy[list[int]]:
-    return st.lists(st.integers(1, 256**width - 1), min_size=1, max_size=limits.CANDIDATES_PER_BALLOT_MAX)
+    return st.lists(
+        st.integers(1, min(256**width - 1, limits.CANDIDATES_MAX)),
+        min_size=1,
+        max_size=limits.CANDIDATES_PER_BALLOT_MAX,
+    )
 
 
 def ballots(width: int) -> st.SearchStrategy[list[tuple[Voter, int, list[int]]]]:
