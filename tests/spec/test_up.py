@@ -157,6 +157,13 @@ def test_a_taken_port_is_named_with_the_option_that_changes_it(system: System, t
     assert list((tmp_path / "data" / "run").glob("*.json")) == [], "what had started is stopped"
 
 
+def test_one_port_for_two_services_is_refused(tmp_path: Path) -> None:
+    doubled = System(tmp_path / "data")
+    doubled.results_port = doubled.vote_port
+
+    assert "Each service needs a port of its own" in refused(doubled)
+
+
 @pytest.mark.parametrize("own_stores", [True, False], ids=["own_stores", "given_stores"])
 def test_a_folder_that_cannot_be_written_is_named(system: System, own_stores: bool) -> None:
     nowhere = System(Path("/proc/dianzan"), {} if own_stores else named(system.stores))

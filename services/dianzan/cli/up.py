@@ -66,6 +66,10 @@ class _Everything:
 
 @contextmanager
 def _running(data: Path, host: str, vote_port: int, results_port: int, worker_port: int) -> Iterator[_Everything]:
+    if len({vote_port, results_port, worker_port}) < 3:
+        raise SupervisorError(
+            "Each service needs a port of its own: change --vote-port, --results-port or --worker-port."
+        )
     with ExitStack() as stack:
         found, embedded = _stores(stack, data)
         supervisor = Supervisor(data, host)
