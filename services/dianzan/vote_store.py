@@ -1,39 +1,23 @@
-"""The Redis/Valkey edge: one typed method per server function or key, and the link that carries batches of likes."""
+"""The Redis/Valkey edge but for the like pipeline (like_link.py): one typed method per server function or key."""
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, cast
 
-from hiredis import pack_command
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from dianzan import keys, wire
 from dianzan.campaign import Document, Rules, State
-from dianzan.clock import Window, now_ms
-from dianzan.errors import (
-    ApiError,
-    ClockSkewed,
-    Closed,
-    NotOpen,
-    Overloaded,
-    RulesMoved,
-    StoreError,
-    StoreUnavailable,
-    StoreUnsafe,
-)
+from dianzan.errors import StoreError, StoreUnavailable
 from dianzan.limits import STORE_TIMEOUT_S
-from dianzan.wire import Outcome
 
 LIBRARY: Final = "dianzan"
 LIBRARY_VERSION: Final = 1
@@ -48,53 +32,6 @@ DURABLE_SETTINGS: Final = {
     "maxmemory-policy": "noeviction",
 }
 
-# The first word of a function's error reply, and what it means to a client. In every one nothing was written.
-_REFUSALS: Final[Mapping[str, tuple[type[ApiError], str]]] = {
-    "UNGATED": (StoreUnsafe, "The store does not hold this campaign; nothing was counted."),
-    "SHUT": (Closed, "Voting has ended; the tally is being sealed or is sealed."),
-    "STALE": (RulesMoved, "The campaign's rules changed at this moment; nothing was counted."),
-    "SKEWED": (ClockSkewed, "This server's clock and the store's differ; nothing was counted."),
-    "EARLY": (NotOpen, "The campaign is not open yet."),
-    "LATE": (Closed, "Voting has ended."),
-    "WINDOW": (RulesMoved, "A new voting window began at this moment; nothing was counted."),
-    "OOM": (Overloaded, "The store is full; nothing was counted."),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class LikeCall:
-    """One call of `like_v1`: the packed ballots of one shard and window, `sizes` likes each."""
-
-    campaign: str
-    shard: int
-    rules_version: int
-    window: Window
-    batch: bytes
-    ballots: bytes
-    sizes: Sequence[int]
-
-    def packed(self, sent_ms: int) -> bytes:
-        """The call as it goes over the wire."""
-        packed: bytes = pack_command(  # hiredis types its argument as a tuple of one
-            (  # type: ignore[arg-type]
-                b"FCALL",
-                b"like_v1",
-                4,
-                keys.gate(self.campaign, self.shard),
-                keys.counts(self.campaign, self.shard),
-                keys.stream(self.campaign, self.shard),
-                keys.marks_prefix(self.campaign, self.shard, self.window.day),
-                self.rules_version,
-                self.window.day,
-                self.window.start_ms,
-                self.window.end_ms,
-                sent_ms,
-                self.batch,
-                self.ballots,
-            )
-        )
-        return packed
-
 
 def connect(url: str, *, connections_max: int = 32) -> Redis:
     """A client that never retries by itself: a retry after a lost reply would run a command twice."""
@@ -106,63 +43,6 @@ def connect(url: str, *, connections_max: int = 32) -> Redis:
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         max_connections=connections_max,
     )
-
-
-class LikeLink:
-    """The one connection a vote API process has to a store node for likes; one pipeline in flight.
-
-    A reply belongs to a request by its place alone, so after any error the connection is dropped: what was in flight
-    is unknown, and the same request asked again settles it.
-    """
-
-    def __init__(self, client: Redis) -> None:
-        self._pool = client.connection_pool
-        self._connection: AbstractConnection | None = None
-
-    async def send(self, calls: Sequence[LikeCall]) -> list[list[Outcome] | ApiError]:
-        """Send all calls as one pipeline; per call its outcomes or its refusal. Raises StoreUnavailable: unknown."""
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT_S):
-                connection = await self._connected()
-                sent_ms = now_ms()
-                await connection.send_packed_command([call.packed(sent_ms) for call in calls])
-                return [await self._reply(connection, call) for call in calls]
-        except (RedisError, OSError, TimeoutError, StoreError) as error:
-            await self.close()
-            raise StoreUnavailable(f"The store did not answer ({type(error).__name__}); ask again.") from error
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        """Drop the connection; the next `send` opens another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
-
-    async def _connected(self) -> AbstractConnection:
-        if self._connection is None:
-            connection = cast("AbstractConnection", self._pool.make_connection())  # type: ignore[no-untyped-call]
-            await connection.connect()  # type: ignore[no-untyped-call]
-            self._connection = connection
-        return self._connection
-
-    async def _reply(self, connection: AbstractConnection, call: LikeCall) -> list[Outcome] | ApiError:
-        try:
-            reply = await connection.read_response(disable_decoding=True)
-        except ResponseError as error:
-            return _refusal(str(error))
-        return wire.unpack_outcomes(reply, call.sizes)
-
-
-def _refusal(message: str) -> ApiError:
-    word = message.partition(" ")[0]
-    if word in _REFUSALS:
-        refused, detail = _REFUSALS[word]
-        return refused(detail)
-    if "command not allowed when used memory" in message:  # redis-py strips the word OOM
-        return Overloaded(_REFUSALS["OOM"][1])
-    return StoreUnavailable(f"The store refused: {message}")
 
 
 def pack_gate(document: Document) -> bytes:
@@ -350,6 +230,34 @@ class VoteStore:
                 names = [keys.marks(rules.id, shard, window_day, bucket) for bucket in range(start, stop)]
                 removed += int(await self._client.unlink(*names))
         return removed
+
+    # ---- restore ----------------------------------------------------------------------------------------------------
+
+    async def clear_shard(self, rules: Rules, shard: int) -> None:
+        """Remove what a shard without a gate may still hold but its stream: counts, people and all marks."""
+        pattern = keys.tag(rules.id, shard).replace("{", r"\{") + ":*"
+        kept = {keys.stream(rules.id, shard), keys.gate(rules.id, shard)}
+        found = [key async for key in self._client.scan_iter(match=pattern, count=1_000) if key.decode() not in kept]
+        for start in range(0, len(found), 1_000):
+            await self._client.unlink(*found[start : start + 1_000])
+
+    async def write_marks(
+        self, document: Document, shard: int, window_day: int, voters: Mapping[bytes, Sequence[int]]
+    ) -> None:
+        """Set what each voter of a shard liked in a window."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for voter, candidates in voters.items():
+                bucket = wire.bucket_of(voter, document.rules.buckets)
+                key = keys.marks(document.rules.id, shard, window_day, bucket)
+                mark = wire.pack_indexes(candidates, document.width)
+                pipeline.hset(key, cast("str", wire.mark_field(voter)), cast("str", mark))
+            await pipeline.execute()
+
+    async def write_counts(self, campaign: str, shard: int, likes: Mapping[int, int]) -> None:
+        """Set a shard's counters."""
+        if likes:
+            named = {str(candidate): str(count) for candidate, count in likes.items()}
+            await self._client.hset(keys.counts(campaign, shard), mapping=cast("Any", named))
 
     async def time_ms(self) -> int:
         """The store's clock in Unix milliseconds."""

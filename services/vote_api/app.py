@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 
 from dianzan import background, problem
 from dianzan.errors import ApiError
-from dianzan.vote_store import LikeLink, VoteStore, connect
+from dianzan.like_link import LikeLink
+from dianzan.vote_store import VoteStore, connect
 from vote_api.batcher import Batcher
 from vote_api.body import ClientGone
 from vote_api.likes import App, LikeRoute

@@ -13,8 +13,8 @@ from dianzan import logs, metrics
 from dianzan.campaign import Document
 from dianzan.clock import Window, now_ms
 from dianzan.errors import ApiError, Overloaded, StoreUnavailable
+from dianzan.like_link import LikeCall, LikeLink
 from dianzan.limits import BALLOTS_PER_BATCH_MAX, BALLOTS_QUEUED_MAX, LIKES_PER_CALL_MAX
-from dianzan.vote_store import LikeCall, LikeLink
 from dianzan.wire import Outcome
 
 _log = logs.get(__name__)
