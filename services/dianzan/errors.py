@@ -75,6 +75,10 @@ class MethodNotAllowed(ApiError):
 
     status, code, title = 405, "method_not_allowed", "This address does not take that method"
 
+    def __init__(self, detail: str, *, allow: str = "") -> None:
+        super().__init__(detail)
+        self.allow = allow
+
 
 class NotOpen(ApiError):
     """The campaign has not opened yet."""

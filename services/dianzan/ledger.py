@@ -266,6 +266,19 @@ class Ledger:
             async for row in connection.cursor(queries()["record"], campaign, prefetch=10_000):
                 yield row["window_day"], row["candidate"], row["voter"]
 
+    async def shard_counts(self, campaign: int) -> dict[int, dict[int, int]]:
+        """Shard -> candidate -> likes by the counts."""
+        found: dict[int, dict[int, int]] = {}
+        for record in await self._pool.fetch(queries()["shard_counts"], campaign):
+            found.setdefault(record["shard"], {})[record["candidate"]] = record["likes"]
+        return found
+
+    async def voters_of(self, campaign: int, day: date) -> AsyncIterator[tuple[bytes, list[int]]]:
+        """Each voter of one window with the candidates liked, in order; streamed by a cursor."""
+        async with self._pool.acquire() as connection, connection.transaction(readonly=True):
+            async for row in connection.cursor(queries()["voters"], campaign, day, prefetch=10_000):
+                yield row["voter"], row["candidates"]
+
     async def _per_candidate(self, query: str, campaign: int) -> dict[int, int]:
         # A recount reads every row, so it has no time-out: 250 million rows take minutes.
         records = await self._pool.fetch(queries()[query], campaign, timeout=86_400)

@@ -141,6 +141,14 @@ SELECT candidate, rank, likes, people FROM sealed_tallies WHERE campaign = $1 OR
 -- The ledger in a fixed order, for the public record.
 SELECT window_day, candidate, voter FROM likes WHERE campaign = $1 ORDER BY window_day, candidate, voter;
 
+-- name: shard_counts
+SELECT shard, candidate, likes FROM counts WHERE campaign = $1;
+
+-- name: voters
+-- What each voter liked in one window, in the order of liking.
+SELECT voter, array_agg(candidate ORDER BY liked_at, candidate) AS candidates
+FROM likes WHERE campaign = $1 AND window_day = $2 GROUP BY voter;
+
 -- name: has_likes
 SELECT EXISTS (SELECT 1 FROM likes WHERE campaign = $1);
 

@@ -31,7 +31,8 @@ class Lifecycle:
     async def create(self, rules: Rules) -> bool:
         """Create a draft, or change the rules of a campaign that exists; returns whether it is new.
 
-        Changes that would give likes already cast another meaning are refused.
+        A published campaign's changes are in force when this returns; those that would give likes already cast another
+        meaning are refused.
         """
         async with self._ledger.step(rules.id) as step:
             if step.stored is None:
@@ -43,10 +44,14 @@ class Lifecycle:
                 if refused:
                     raise CampaignError(f"Campaign {rules.id} is published; refused:\n  " + "\n  ".join(refused))
             await step.change_rules(rules)
-            return False
+        await self._publish_changes(step.stored)
+        return False
 
     async def import_candidates(self, campaign: str, candidates: Sequence[Candidate]) -> tuple[int, int]:
-        """Add candidates, or correct those whose code exists; returns (added, corrected). None is ever removed."""
+        """Add candidates, or correct those whose code exists; returns (added, corrected). None is ever removed.
+
+        In a published campaign they are in force when this returns.
+        """
         async with self._ledger.step(campaign) as step:
             stored = _require(step, campaign)
             _require_before(stored, State.closed)
@@ -59,7 +64,8 @@ class Lifecycle:
             next_width(stored.width, len(index_of))
             await step.put_candidates(stored.number, [(index_of[c.code], c) for c in candidates])
             added = len(index_of) - known
-            return added, len(candidates) - added
+        await self._publish_changes(stored)
+        return added, len(candidates) - added
 
     async def publish(self, campaign: str) -> Document:
         """Open the campaign's shards, or bring changed rules and candidates into the store.
@@ -97,7 +103,10 @@ class Lifecycle:
         """
         await self.close(campaign)
         stored = await self.stored(campaign)
-        await self._drain(stored, drain_s_max)
+        try:
+            await self.drain(stored, drain_s_max)
+        except CampaignError as error:
+            raise CampaignError(f"Not sealed: {error}") from error
         async with self._ledger.step(campaign) as step:
             if step.stored is None or step.stored.state is not State.sealed:
                 counted = await recount(self._store, self._ledger, stored)
@@ -112,12 +121,35 @@ class Lifecycle:
             raise CampaignError(f"Campaign {campaign} is not sealed: run dianzan seal again.")
         return await recount(self._store, self._ledger, stored), seal
 
+    async def drain(self, stored: StoredCampaign, drain_s_max: float) -> None:
+        """Wait until the workers have emptied the campaign's streams. Raises CampaignError after `drain_s_max`."""
+        deadline = time.monotonic() + drain_s_max
+        while any(waiting := await self._store.backlog(stored.id, stored.rules.shards)):
+            if time.monotonic() > deadline:
+                raise CampaignError(
+                    f"{sum(waiting)} batches still wait for the ledger. Is a tally worker running? "
+                    "No like is lost; run this again when it is."
+                )
+            await asyncio.sleep(0.1)
+
+    async def reopen(self, document: Document) -> None:
+        """Give a restored campaign's shards their gates again: open while it is published, else closed."""
+        if document.state is State.published:
+            await self._store.open_gates(document, first=True)
+        else:
+            await self._store.close_gates(document.rules.id, document.rules.shards)
+        await self._store.publish_document(document)
+
     async def stored(self, campaign: str) -> StoredCampaign:
         """The campaign's row. Raises CampaignError where there is none."""
         stored = await self._ledger.campaign(campaign)
         if stored is None:
             raise CampaignError(_unknown(campaign))
         return stored
+
+    async def _publish_changes(self, before: StoredCampaign) -> None:
+        if before.state is State.published:
+            await self.publish(before.id)
 
     async def _carry(self, campaign: str, *, first: bool) -> Document:
         document = await self._ledger.document(await self.stored(campaign))
@@ -126,23 +158,15 @@ class Lifecycle:
             await self._store.open_gates(document, first=first)
         except StoreError as error:
             raise CampaignError(
-                f"The store has lost campaign {campaign}, whose likes are in the ledger, so it stays shut: {error}"
+                f"The store has lost campaign {campaign}, whose likes are in the ledger: "
+                f"run dianzan restore {campaign}. "
+                f"({error})"
             ) from error
         await self._store.publish_document(document)
         return document
 
     async def _publish_document(self, campaign: str) -> None:
         await self._store.publish_document(await self._ledger.document(await self.stored(campaign)))
-
-    async def _drain(self, stored: StoredCampaign, drain_s_max: float) -> None:
-        deadline = time.monotonic() + drain_s_max
-        while any(waiting := await self._store.backlog(stored.id, stored.rules.shards)):
-            if time.monotonic() > deadline:
-                raise CampaignError(
-                    f"Not sealed: {sum(waiting)} batches still wait for the ledger. Is a tally worker running? "
-                    "No like is lost; run dianzan seal again when it is."
-                )
-            await asyncio.sleep(0.1)
 
     async def _final(self, stored: StoredCampaign, counted: Recount) -> dict[int, tuple[int, Tally]]:
         likes = {index: counted.ledger.get(index, 0) for index in await self._ledger.candidates(stored.number)}

@@ -29,6 +29,7 @@ CLOCK_SKEW_MS_MAX: Final = 5_000  # sender against store; beyond it a like might
 ENTRIES_PER_FLUSH_MAX: Final = 512
 LIKES_PER_FLUSH_MAX: Final = 20_000  # one COPY and one transaction; about 0.2 s of Postgres
 POSTGRES_TIMEOUT_S: Final = 30.0
+VOTERS_PER_RESTORE_STEP: Final = 2_000  # one pipeline of marks; bounds memory, not speed
 MARKS_KEPT_DAYS: Final = 7  # dedup marks outlive their window by this; nobody can vote in it any more
 
 # The results API.

@@ -40,6 +40,8 @@ def headers(error: ApiError) -> dict[str, str]:
     found = {"cache-control": "no-store"}
     if error.retry_after_s is not None:
         found["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, MethodNotAllowed) and error.allow:
+        found["allow"] = error.allow
     if error.status == 401:
         found["www-authenticate"] = "Bearer"
     return found
@@ -53,7 +55,8 @@ def translate(error: Exception) -> ApiError:
     if status == 404:
         return NotFound("There is nothing at this address; see /docs.")
     if status == 405:
-        return MethodNotAllowed("This address does not take that method; see /docs.")
+        allow = (getattr(error, "headers", None) or {}).get("Allow", "")
+        return MethodNotAllowed("This address does not take that method; see /docs.", allow=allow)
     problems = getattr(error, "errors", None)
     if callable(problems):
         detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems())

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -78,8 +79,11 @@ class Supervisor:
         note = self._run / f"{service.module}.json"
         note.write_text(json.dumps([process.pid, _start_time(process.pid)]))
 
-    def wait_ready(self) -> None:
-        """Wait until every service answers /readyz with 200. Raises SupervisorError with the last log lines."""
+    def wait_ready(self, stopping: threading.Event) -> None:
+        """Wait until every service answers /readyz with 200, or until `stopping`.
+
+        Raises SupervisorError with the last log lines where one dies or takes longer than READY_S_MAX.
+        """
         deadline = time.monotonic() + READY_S_MAX
         for service, _process in self._running.values():
             while not self._is_ready(service):
@@ -90,7 +94,8 @@ class Supervisor:
                     raise SupervisorError(
                         f"{service.module} is not ready after {READY_S_MAX:.0f} s.{self._tail(service)}"
                     )
-                time.sleep(0.05)
+                if stopping.wait(0.05):
+                    return
 
     def poll(self) -> str | None:
         """None while all run; else which service ended, with its last log lines."""

@@ -12,7 +12,7 @@ import msgspec
 from dianzan import metrics, problem, wire
 from dianzan.campaign import Document
 from dianzan.clock import now_ms
-from dianzan.errors import ApiError, ClassNotAllowed, Closed, MethodNotAllowed, RulesMoved
+from dianzan.errors import ApiError, ClassNotAllowed, Closed, MethodNotAllowed, NotOpen, RulesMoved
 from dianzan.identity import Voter
 from dianzan.vote_store import VoteStore, is_over
 from dianzan.wire import Status
@@ -77,7 +77,7 @@ class LikeRoute:
     # Everything before the batch is without I/O; everything after it cannot fail.
     async def _like(self, campaign: str, scope: Scope, receive: Receive) -> LikeAnswer:
         if scope["method"] != "POST":
-            raise MethodNotAllowed("Send a like by POST; what a voter has liked is at …/likes/mine.")
+            raise MethodNotAllowed("Send a like by POST; what a voter has liked is at …/likes/mine.", allow="POST")
         raw = await body.read(scope, receive)
         document = self._watch.document(campaign)
         request = body.parse_like(raw, document.rules.likes_per_window)
@@ -102,7 +102,12 @@ class LikeRoute:
         return answer_of(document, voter, codes, await self._batcher.cast(document, shard, ballot, len(indexes)))
 
     async def _nothing_known(self, document: Document, voter: Voter, codes: Sequence[str]) -> LikeAnswer:
-        window = document.rules.window_at(now_ms())
+        at_ms = now_ms()
+        if at_ms < document.rules.opens_ms:
+            raise NotOpen("The campaign is not open yet.")
+        if at_ms >= document.rules.closes_ms:
+            raise Closed("Voting has ended.")
+        window = document.rules.window_at(at_ms)
         liked = await self._store.liked(document, window.day, voter.hash)
         remaining = document.rules.likes_per_window - len(liked)
         return LikeAnswer([LikeResult(code, "unknown_candidate") for code in codes], remaining, window.resets_at)

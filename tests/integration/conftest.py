@@ -12,7 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from dianzan.ledger import Ledger
-from dianzan.vote_store import LikeLink, VoteStore, connect
+from dianzan.like_link import LikeLink
+from dianzan.vote_store import VoteStore, connect
 from tests.support.guards import leaked_keys
 from tests.support.servers import LEDGERS, STORES, running_ledger, running_store
 

@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 
 from dianzan import keys
 from dianzan.ledger import Ledger, ShardFlush
+from dianzan.like_link import LikeLink
 from dianzan.limits import LIKES_PER_FLUSH_MAX
-from dianzan.vote_store import LikeLink, VoteStore
+from dianzan.vote_store import VoteStore
 from dianzan.wire import Entry
 from tally_worker.consumer import NOTHING, Consumer, FlushLoop
 from tests.support.casting import Model, today, voter, waiting

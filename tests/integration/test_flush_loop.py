@@ -13,7 +13,8 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from dianzan.ledger import AWAY, Ledger
-from dianzan.vote_store import LikeLink, VoteStore
+from dianzan.like_link import LikeLink
+from dianzan.vote_store import VoteStore
 from tally_worker.consumer import Consumer, FlushLoop
 from tests.support.store_state import configured
 from tests.support.wait import until

@@ -21,8 +21,9 @@ from dianzan.errors import (
     StoreUnavailable,
     StoreUnsafe,
 )
+from dianzan.like_link import LikeCall, LikeLink
 from dianzan.limits import LIKES_PER_CALL_MAX
-from dianzan.vote_store import LikeCall, LikeLink, VoteStore
+from dianzan.vote_store import VoteStore
 from tests.support.casting import (
     NETWORK,
     PUBLISHER,

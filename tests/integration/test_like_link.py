@@ -12,10 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from redis.asyncio import Redis
 
-from dianzan import vote_store
+from dianzan import like_link
 from dianzan.campaign import Document
 from dianzan.errors import StoreUnavailable
-from dianzan.vote_store import LikeLink, VoteStore, connect
+from dianzan.like_link import LikeLink
+from dianzan.vote_store import VoteStore, connect
 from tests.support.casting import Ballot, answered, call_of, calls_of, cast, document, identities, voter, waiting
 from tests.support.wait import until
 
@@ -139,7 +140,7 @@ async def test_a_stalled_store_is_answered_as_unknown_within_the_time_out(
 ) -> None:
     if connected:
         await cast(link, campaign, (voter("first"), [1]))
-    monkeypatch.setattr(vote_store, "STORE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(like_link, "STORE_TIMEOUT_S", 0.3)
     await client.client_pause(600)
     started = time.monotonic()
 

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 
 from dianzan import wire
 from dianzan.errors import ApiError
-from dianzan.vote_store import LikeLink, VoteStore
+from dianzan.like_link import LikeLink
+from dianzan.vote_store import VoteStore
 from tests.support.casting import Ballot, Model, call_of, document, identities, today, voter, waiting
 
 VOTERS = [voter(n) for n in range(6)]

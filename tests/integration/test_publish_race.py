@@ -8,7 +8,7 @@ from datetime import timedelta
 from redis.asyncio import Redis
 
 from dianzan.ledger import Ledger
-from dianzan.vote_store import LikeLink
+from dianzan.like_link import LikeLink
 from tests.support.way import Way, make_way
 
 

@@ -17,7 +17,8 @@ from dianzan.clock import now_ms
 from dianzan.errors import (
     StoreError,
 )
-from dianzan.vote_store import DURABLE_SETTINGS, LIBRARY_VERSION, LikeLink, VoteStore
+from dianzan.like_link import LikeLink
+from dianzan.vote_store import DURABLE_SETTINGS, LIBRARY_VERSION, VoteStore
 from tests.support.casting import (
     call_of,
     cast,

@@ -17,7 +17,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dianzan.ledger import Ledger
-from dianzan.vote_store import LikeLink
+from dianzan.like_link import LikeLink
 from tests.support.casting import Model, voter
 from tests.support.guards import LogWatch
 from tests.support.system import free_port

@@ -149,7 +149,9 @@ async def test_addresses_of_the_vote_api_that_lead_nowhere_say_so(
 ) -> None:
     method, path = asked.split(" ")
 
-    assert_problem(await http.request(method, system.vote_url + path, content=b"{}", headers=JSON), status, code)
+    answer = await http.request(method, system.vote_url + path, content=b"{}", headers=JSON)
+    assert_problem(answer, status, code)
+    assert (status == 405) == bool(answer.headers.get("allow"))
 
 
 async def test_no_like_is_taken_before_the_campaign_opens(new_campaign: NewCampaign) -> None:
@@ -157,6 +159,7 @@ async def test_no_like_is_taken_before_the_campaign_opens(new_campaign: NewCampa
     voter = await campaign.voter()
 
     assert_problem(await voter.ask("c01"), 409, "not_open")
+    assert_problem(await voter.ask("nobody"), 409, "not_open")
     assert (await voter.mine())["likes"] == []
 
 
@@ -175,6 +178,7 @@ async def test_no_like_is_taken_after_the_end_that_was_announced(new_campaign: N
     answer = await _first_refusal(lambda: voter.ask("c02", "c01"))
 
     assert_problem(answer, 409, "closed")
+    assert_problem(await voter.ask("nobody"), 409, "closed")
 
 
 async def _first_refusal(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:

@@ -15,6 +15,7 @@ import pytest
 
 from dianzan.embedded import StoreAddresses
 from tests.support.system import System
+from tests.support.wait import until
 
 SERVICES = ("vote_api", "tally_worker", "results_api")
 
@@ -34,6 +35,21 @@ def demo(own: System) -> DemoVoter:
     if own.process is None:
         own.start()
     return DemoVoter(own)
+
+
+async def test_a_signal_during_the_start_stops_everything_too(tmp_path: Path) -> None:
+    system = System(tmp_path / "data")
+    system.launch()
+
+    async def started() -> bool:
+        return all((system.data / "run" / f"{name}.json").exists() for name in SERVICES)
+
+    await until(started, within_s=60)
+    children = family(system)
+
+    assert system.stop() == 0
+    assert "dianzan is ready" not in system.printed
+    assert not living(children)
 
 
 class DemoVoter:

@@ -15,8 +15,9 @@ from dianzan.campaign import Document, State
 from dianzan.clock import Window, now_ms
 from dianzan.errors import ApiError
 from dianzan.identity import Voter, VoterClass
+from dianzan.like_link import LikeCall, LikeLink
 from dianzan.limits import LIKES_PER_CALL_MAX
-from dianzan.vote_store import LikeCall, LikeLink, VoteStore
+from dianzan.vote_store import VoteStore
 from dianzan.wire import Outcome
 from tests.support.client import rules
 

@@ -56,6 +56,20 @@ class System:
 
     def start(self) -> None:
         """Start and wait until everything is ready; fail with what was printed."""
+        self.launch()
+        assert self.process is not None
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.printed += line
+            if STARTED in line:
+                return
+        with self.process as ended:
+            code = ended.wait()
+        self.process = None
+        raise AssertionError(f"dianzan up ended with {code}:\n{self.printed}\n{self.logs()}")
+
+    def launch(self) -> None:
+        """Start without waiting."""
         ports = ("--vote-port", self.vote_port, "--results-port", self.results_port, "--worker-port", self.worker_port)
         command = [sys.executable, "-m", "dianzan.cli", "up", "--data", self.data, *ports]
         self.printed = ""
@@ -67,15 +81,6 @@ class System:
             env=self._environment(),
             start_new_session=True,
         )
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.printed += line
-            if STARTED in line:
-                return
-        with self.process as ended:
-            code = ended.wait()
-        self.process = None
-        raise AssertionError(f"dianzan up ended with {code}:\n{self.printed}\n{self.logs()}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end and return the exit code."""

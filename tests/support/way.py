@@ -11,8 +11,9 @@ from redis.asyncio import Redis
 from dianzan.campaign import Document
 from dianzan.ledger import Ledger, StoredCampaign
 from dianzan.lifecycle import Lifecycle
+from dianzan.like_link import LikeLink
 from dianzan.recount import recount
-from dianzan.vote_store import LikeLink, VoteStore
+from dianzan.vote_store import VoteStore
 from tally_worker.consumer import Consumer, Flush
 from tests.support.casting import Ballot, cast_many, voter
 from tests.support.client import candidates, rules

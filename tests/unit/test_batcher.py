@@ -13,8 +13,8 @@ from dianzan import wire
 from dianzan.campaign import Document
 from dianzan.errors import ApiError, Closed, Overloaded, StoreError, StoreUnavailable
 from dianzan.identity import Voter, VoterClass
+from dianzan.like_link import LikeCall, LikeLink
 from dianzan.limits import BALLOTS_PER_BATCH_MAX, BALLOTS_QUEUED_MAX, LIKES_PER_CALL_MAX
-from dianzan.vote_store import LikeCall, LikeLink
 from dianzan.wire import Outcome
 from tests.support.wait import until
 from vote_api.batcher import Batcher, Decision

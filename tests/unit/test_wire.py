@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dianzan import limits, vote_store, wire
+from dianzan import like_link, limits, vote_store, wire
 from dianzan.errors import ApiError, EntryUndecodable, StoreError
 from dianzan.identity import VOTER_BYTES, Voter, VoterClass
 from dianzan.wire import Entry, Outcome, Status
@@ -235,7 +235,7 @@ def test_every_refusal_of_the_function_is_known_and_no_other() -> None:
     like = LUA[LUA.index("local function like_v1") : LUA.index("local function open_v1")]
     words = set(re.findall(r"error_reply\('([A-Z]+) ", like))
     # Malformed ballots are this project's own error and no voter's: they fall through to "unknown".
-    assert words - {"MALFORMED"} == set(vote_store._REFUSALS) - {"OOM"}
+    assert words - {"MALFORMED"} == set(like_link._REFUSALS) - {"OOM"}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_every_refusal_of_the_function_is_known_and_no_other() -> None:
     ],
 )
 def test_what_a_refusal_of_the_store_means_to_a_voter(message: str, code: str) -> None:
-    refusal: Any = vote_store._refusal(message)
+    refusal: Any = like_link._refusal(message)
     assert isinstance(refusal, ApiError)
     assert refusal.code == code
     assert (refusal.status == 503) == (refusal.retry_after_s is not None)

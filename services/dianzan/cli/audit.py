@@ -1,4 +1,4 @@
-"""`dianzan seal`, `dianzan recount` and `dianzan record`: what auditors run."""
+"""`dianzan seal`, `recount`, `record` and `restore`: from the ledger to a tally that is proven, and back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dianzan.cli.campaign import Id
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
 from dianzan.ledger import Seal, Tally
 from dianzan.recount import Recount, recount
+from dianzan.restore import Restored, Restorer
 
 _MEANING = {
     "store": "counters of the store",
@@ -34,6 +35,25 @@ def seal(
     counted, sealed = run(data, work)
     _print(counted)
     typer.echo(f"Sealed {campaign} at {sealed.sealed_at.isoformat()}: {sealed.likes} likes, {sealed.people} people.")
+
+
+def restore(
+    campaign: Id,
+    data: Data = DATA_DEFAULT,
+    drain: Annotated[float, typer.Option(help="Seconds to wait for the streams to empty.", min=1, max=86_400)] = 600,
+) -> None:
+    """Rebuild a campaign in a store that has lost it, from the ledger; likes are refused until it is done."""
+
+    async def work(stores: Stores) -> Restored:
+        return await Restorer(stores.store, stores.ledger, stores.lifecycle).restore(campaign, drain_s_max=drain)
+
+    restored = run(data, work)
+    if restored.shards:
+        typer.echo(
+            f"Restored {len(restored.shards)} shards of {campaign} with {restored.likes} likes, equal to the ledger."
+        )
+    else:
+        typer.echo(f"The store has lost nothing of {campaign}.")
 
 
 def recount_command(campaign: Id, data: Data = DATA_DEFAULT) -> None:

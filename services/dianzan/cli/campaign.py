@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dianzan.campaign import read_rules
+from dianzan.campaign import State, read_rules
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
 from dianzan.errors import DianzanError
 from dianzan.ledger import StoredCampaign
@@ -30,9 +30,7 @@ def create(file: File, data: Data = DATA_DEFAULT) -> None:
         if await stores.lifecycle.create(rules):
             typer.echo(f"Created {rules.id}. Next: dianzan campaign import-candidates {rules.id} FILE")
         else:
-            typer.echo(
-                f"Changed {rules.id}. If it is published: dianzan campaign publish {rules.id} brings it into force."
-            )
+            typer.echo(f"Changed {rules.id}{await _next(stores, rules.id)}")
 
     run(data, work)
 
@@ -47,9 +45,14 @@ def import_candidates(campaign: Id, file: File, data: Data = DATA_DEFAULT) -> No
         except OSError as error:
             raise DianzanError(f"{file} cannot be read: {error.strerror}.") from error
         added, corrected = await stores.lifecycle.import_candidates(campaign, read_roster(file.name, content))
-        typer.echo(f"{added} candidates added, {corrected} corrected. Next: dianzan campaign publish {campaign}")
+        typer.echo(f"{added} candidates added, {corrected} corrected{await _next(stores, campaign)}")
 
     run(data, work)
+
+
+async def _next(stores: Stores, campaign: str) -> str:
+    stored = await stores.lifecycle.stored(campaign)
+    return ", in force now." if stored.state is State.published else f". Next: dianzan campaign publish {campaign}"
 
 
 @app.command("list")
@@ -89,7 +92,7 @@ def _show(stored: StoredCampaign) -> None:
 
 @app.command()
 def publish(campaign: Id, data: Data = DATA_DEFAULT) -> None:
-    """Take likes from `opens` on; again after a change, to bring it into force."""
+    """Take likes from `opens` on. Again changes nothing; an interrupted one is completed."""
 
     async def work(stores: Stores) -> None:
         document = await stores.lifecycle.publish(campaign)

@@ -22,6 +22,7 @@ app.command()(token)
 app.command()(audit.seal)
 app.command("recount")(audit.recount_command)
 app.command()(audit.record)
+app.command()(audit.restore)
 
 
 @app.command()

@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 import yaml
 
-from dianzan.campaign import parse_rules
+from dianzan.campaign import State, parse_rules
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, addresses, open_stores
 from dianzan.embedded import EmbeddedStores, StoreAddresses, owned_folder
 from dianzan.errors import DianzanError
@@ -25,6 +25,15 @@ from dianzan.supervisor import Service, Supervisor, SupervisorError
 
 DEMO = "demo"
 DEMO_DAYS = 60
+
+
+class Ports(NamedTuple):
+    """Where the services listen."""
+
+    vote: int
+    results: int
+    worker: int
+
 
 Port = Annotated[int, typer.Option(min=1, max=65_535)]
 
@@ -44,8 +53,10 @@ def up(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stopping.set())
     try:
-        with _running(data.expanduser().absolute(), host, vote_port, results_port, worker_port) as everything:
-            _greet(host, vote_port, results_port, data)
+        ports = Ports(vote_port, results_port, worker_port)
+        with _running(data.expanduser().absolute(), host, ports, stopping) as everything:
+            if not stopping.is_set():
+                _greet(host, ports, data)
             _watch(everything, stopping)
             typer.echo("Stopping.")
     except DianzanError as error:
@@ -65,8 +76,8 @@ class _Everything:
 
 
 @contextmanager
-def _running(data: Path, host: str, vote_port: int, results_port: int, worker_port: int) -> Iterator[_Everything]:
-    if len({vote_port, results_port, worker_port}) < 3:
+def _running(data: Path, host: str, ports: Ports, stopping: threading.Event) -> Iterator[_Everything]:
+    if len(set(ports)) < len(ports):
         raise SupervisorError(
             "Each service needs a port of its own: change --vote-port, --results-port or --worker-port."
         )
@@ -75,22 +86,29 @@ def _running(data: Path, host: str, vote_port: int, results_port: int, worker_po
         supervisor = Supervisor(data, host)
         supervisor.stop_leftovers()
         _print_notices(supervisor.notices)
-        _prepare(found)
-        shared = {
-            "DIANZAN_REDIS_URL": found.redis_url,
-            "DIANZAN_DATABASE_URL": found.database_url,
-            "DIANZAN_HOST": host,
-        }
-        vote_url = os.environ.get("DIANZAN_VOTE_URL", f"http://{_shown(host)}:{vote_port}")
+        asyncio.run(_prepare(found))
         stack.callback(_stop, supervisor)
-        supervisor.start(Service("vote_api", vote_port, "--vote-port", {**shared, "DIANZAN_VOTE_PORT": str(vote_port)}))
-        supervisor.start(
-            Service("tally_worker", worker_port, "--worker-port", {**shared, "DIANZAN_WORKER_PORT": str(worker_port)})
-        )
-        results = {**shared, "DIANZAN_RESULTS_PORT": str(results_port), "DIANZAN_VOTE_URL": vote_url}
-        supervisor.start(Service("results_api", results_port, "--results-port", results))
-        supervisor.wait_ready()
+        for service in _services(found, host, ports):
+            supervisor.start(service)
+        supervisor.wait_ready(stopping)
         yield _Everything(supervisor, embedded)
+
+
+def _services(found: StoreAddresses, host: str, ports: Ports) -> list[Service]:
+    """In the order in which they stop too: no more likes, then no more flushes, then no more readers."""
+    shared = {"DIANZAN_REDIS_URL": found.redis_url, "DIANZAN_DATABASE_URL": found.database_url, "DIANZAN_HOST": host}
+    vote_url = os.environ.get("DIANZAN_VOTE_URL", f"http://{_shown(host)}:{ports.vote}")
+    own: list[tuple[str, int, str, dict[str, str]]] = [
+        ("vote_api", ports.vote, "--vote-port", {"DIANZAN_VOTE_PORT": str(ports.vote)}),
+        ("tally_worker", ports.worker, "--worker-port", {"DIANZAN_WORKER_PORT": str(ports.worker)}),
+        (
+            "results_api",
+            ports.results,
+            "--results-port",
+            {"DIANZAN_RESULTS_PORT": str(ports.results), "DIANZAN_VOTE_URL": vote_url},
+        ),
+    ]
+    return [Service(module, port, option, {**shared, **settings}) for module, port, option, settings in own]
 
 
 def _stores(stack: ExitStack, data: Path) -> tuple[StoreAddresses, EmbeddedStores | None]:
@@ -105,21 +123,18 @@ def _stores(stack: ExitStack, data: Path) -> tuple[StoreAddresses, EmbeddedStore
     return found, embedded
 
 
-def _prepare(found: StoreAddresses) -> None:
-    """Migrate, and create the demo campaign where there is none; Valkey's functions are loaded by publishing."""
-
-    async def work() -> None:
-        async with open_stores(found) as stores:
-            await stores.ledger.migrate()
-            await stores.store.load_library()
-            await create_demo(stores)
-
-    asyncio.run(work())
+async def _prepare(found: StoreAddresses) -> None:
+    """Migrate, load the store's functions, and create the demo campaign where there is none."""
+    async with open_stores(found) as stores:
+        await stores.ledger.migrate()
+        await stores.store.load_library()
+        await create_demo(stores)
 
 
 async def create_demo(stores: Stores) -> None:
-    """Create and publish the demo campaign, open from today on; one that exists stays as it is."""
-    if await stores.ledger.campaign(DEMO) is not None:
+    """Create and publish the demo campaign, open from today on; one that was published stays as it is."""
+    stored = await stores.ledger.campaign(DEMO)
+    if stored is not None and stored.state is not State.draft:
         return
     folder = files("dianzan") / "demo"
     raw = yaml.safe_load((folder / "campaign.yaml").read_text(encoding="utf-8"))
@@ -138,8 +153,8 @@ def _watch(everything: _Everything, stopping: threading.Event) -> None:
             raise SupervisorError(f"{dead}\nEverything else is stopped in order; no counted like is lost.")
 
 
-def _greet(host: str, vote_port: int, results_port: int, data: Path) -> None:
-    vote, results = f"http://{_shown(host)}:{vote_port}", f"http://{_shown(host)}:{results_port}"
+def _greet(host: str, ports: Ports, data: Path) -> None:
+    vote, results = f"http://{_shown(host)}:{ports.vote}", f"http://{_shown(host)}:{ports.results}"
     typer.echo(
         f"""dianzan is ready.
 
