@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dianzan import vote_store
+from dianzan import like_link
 from dianzan.clock import now_ms
 from dianzan.errors import (
     ApiError,
@@ -199,7 +199,7 @@ async def test_a_refused_call_says_why_and_writes_nothing(
         await store.close_gates(campaign.rules.id, 1)
     call = call_of(campaign, [(A, [1]), (B, [2])])
     before = await dump(client)
-    monkeypatch.setattr(vote_store, "now_ms", lambda: now_ms() + setting.get("ahead_ms", 0))
+    monkeypatch.setattr(like_link, "now_ms", lambda: now_ms() + setting.get("ahead_ms", 0))
 
     [refused] = await link.send([change(call) if change else call])
 

@@ -239,12 +239,12 @@ async def test_title_end_and_candidates_may_change_and_take_effect_within_two_se
     assert imported == "1 candidates added, 1 corrected, in force now.\n"
 
     async def in_force() -> bool:
-        summary = (await campaign.get()).json()
-        return summary["title"] == "新标题" and await voter.statuses("c99") != ["unknown_candidate"]
+        summary, c01 = (await campaign.get()).json(), (await campaign.get("/candidates/c01")).json()
+        shown = (summary["title"], c01["name"]) == ("新标题", "改名")
+        return shown and await voter.statuses("c99") != ["unknown_candidate"]
 
     await until(in_force, within_s=2)
     assert datetime.fromisoformat((await campaign.get()).json()["closes"]) == closes
-    assert (await campaign.get("/candidates/c01")).json()["name"] == "改名"
     mine = (await voter.mine())["likes"]
     assert [like["candidate"] for like in mine] == ["c01", "c99"]
     assert mine[0]["receipt"] == first
