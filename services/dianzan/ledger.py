@@ -261,7 +261,7 @@ class Ledger:
         return await self._per_candidate("recount_people", campaign)
 
     async def record(self, campaign: int) -> AsyncIterator[tuple[date, int, bytes]]:
-        """Every like as (window, candidate, voter), in a fixed order, streamed by a cursor."""
+        """Every like as (window, candidate, voter), sorted by window and candidate, streamed by a cursor."""
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             async for row in connection.cursor(queries()["record"], campaign, prefetch=10_000):
                 yield row["window_day"], row["candidate"], row["voter"]

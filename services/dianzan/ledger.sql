@@ -138,8 +138,8 @@ SELECT sealed_at, likes, people FROM seals WHERE campaign = $1;
 SELECT candidate, rank, likes, people FROM sealed_tallies WHERE campaign = $1 ORDER BY rank, candidate;
 
 -- name: record
--- The ledger in a fixed order, for the public record.
-SELECT window_day, candidate, voter FROM likes WHERE campaign = $1 ORDER BY window_day, candidate, voter;
+-- Every like, candidate by candidate of each window: for the public record, which orders them further by receipt.
+SELECT window_day, candidate, voter FROM likes WHERE campaign = $1 ORDER BY window_day, candidate;
 
 -- name: shard_counts
 SELECT shard, candidate, likes FROM counts WHERE campaign = $1;

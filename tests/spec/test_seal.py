@@ -128,6 +128,20 @@ async def test_the_public_record_lists_every_receipt_a_voter_got_and_no_person(s
     assert set(rows[0]) == {"window", "candidate", "receipt"}
 
 
+async def test_the_record_does_not_tell_which_likes_are_of_one_person(campaign: CampaignClient) -> None:
+    person_of: dict[str, int] = {}
+    for person in range(12):
+        answer = await (await campaign.voter()).like("c01", "c02")
+        person_of |= {each["receipt"]: person for each in answer["results"]}
+    await until_in_ledger(campaign, 24)
+
+    rows = list(csv.DictReader(io.StringIO(campaign.system.cli("record", campaign.id).stdout)))
+
+    c01, c02 = ([person_of[row["receipt"]] for row in rows if row["candidate"] == code] for code in ("c01", "c02"))
+    assert sorted(c01) == sorted(c02) == list(range(12))
+    assert c01 != c02, "row by row the same people"
+
+
 async def test_the_record_alone_gives_the_tally(sealed: Cast) -> None:
     rows = csv.DictReader(io.StringIO(sealed.campaign.system.cli("record", sealed.campaign.id).stdout))
     tally = (await sealed.campaign.get("/tally.json")).json()["tally"]
