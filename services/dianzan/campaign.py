@@ -53,11 +53,17 @@ class State(StrEnum):
     closed = "closed"
     sealed = "sealed"
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no more likes are taken, for good."""
+        return self in (State.closed, State.sealed)
+
 
 class Rules(BaseModel):
     """What a campaign file says. Times without an offset are in the campaign's time zone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Rules stored by a newer version may hold fields that this one does not know; a file may not (parse_rules).
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: CampaignId
     title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
@@ -178,7 +184,7 @@ def read_rules(path: Path) -> Rules:
 def parse_rules(raw: object, source: str) -> Rules:
     """Check the content of a campaign file. Raises CampaignError naming every problem."""
     try:
-        return Rules.model_validate(raw)
+        return Rules.model_validate(raw, extra="forbid")
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, p['loc'])) or 'file'}: {p['msg']}" for p in error.errors())
         raise CampaignError(f"{source} is refused:\n  " + "\n  ".join(problems)) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -83,8 +83,10 @@ class LikeLink:
     is unknown, and the same request asked again settles it.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, *, on_open: Callable[[], Awaitable[None]] | None = None) -> None:
+        """`on_open` runs before the first likes of a new connection; what it raises refuses them."""
         self._pool = client.connection_pool
+        self._on_open = on_open
         self._connection: AbstractConnection | None = None
 
     async def send(self, calls: Sequence[LikeCall]) -> list[list[Outcome] | ApiError]:
@@ -94,13 +96,17 @@ class LikeLink:
                 connection = await self._connected()
                 sent_ms = now_ms()
                 await connection.send_packed_command([call.packed(sent_ms) for call in calls])
-                return [await self._reply(connection, call) for call in calls]
+                replies = [await self._reply(connection, call) for call in calls]
         except (RedisError, OSError, TimeoutError, StoreError) as error:
             await self.close()
             raise StoreUnavailable(f"The store did not answer ({type(error).__name__}); ask again.") from error
         except BaseException:
             await self.close()
             raise
+        if any(isinstance(reply, StoreUnavailable) for reply in replies):
+            # A refusal that is none of the function's: this server may have become a replica, or be another one.
+            await self.close()
+        return replies
 
     async def close(self) -> None:
         """Drop the connection; the next `send` opens another."""
@@ -113,6 +119,8 @@ class LikeLink:
             connection = cast("AbstractConnection", self._pool.make_connection())  # type: ignore[no-untyped-call]
             await connection.connect()  # type: ignore[no-untyped-call]
             self._connection = connection
+            if self._on_open is not None:
+                await self._on_open()
         return self._connection
 
     async def _reply(self, connection: AbstractConnection, call: LikeCall) -> list[Outcome] | ApiError:

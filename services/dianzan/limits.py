@@ -8,19 +8,20 @@ from typing import Final
 BODY_BYTES_MAX: Final = 16 * 1024  # 255 codes of 32 characters and a token are under 10 KB
 CANDIDATES_PER_BALLOT_MAX: Final = 255  # the wire counts a ballot's candidates in one byte
 LIKES_PER_WINDOW_MAX: Final = 255
-TOKEN_LIFE_S: Final = 366 * 86_400  # a new token is a new device voter, so a token outlives its campaign
 
 # A campaign.
 CANDIDATES_MAX: Final = 5_000
 SHARDS_MAX: Final = 256
 PUBLISHERS_MAX: Final = 1_000
 CAMPAIGN_DAYS_MAX: Final = 400  # one ledger partition a day
+TOKEN_LIFE_S: Final = (CAMPAIGN_DAYS_MAX + 30) * 86_400  # a new token is a new device voter: it outlives its campaign
 EXPECTED_VOTERS_MAX: Final = 2_000_000_000
 VOTERS_PER_BUCKET: Final = 100  # keeps a bucket a listpack (limit 512 fields) with room for a wrong estimate
 
 # The batcher.
 LIKES_PER_CALL_MAX: Final = 256  # a call blocks the store: 256 likes are about 1 ms
 BALLOTS_PER_BATCH_MAX: Final = 4_096  # bounds the pipeline's bytes and what one lost connection leaves unknown
+LIKES_PER_BATCH_MAX: Final = 16_384  # 64 full calls, about 0.1 s of the store: far from its time-out
 BALLOTS_QUEUED_MAX: Final = 20_000  # about 1 s of one process at full speed; beyond it 503
 STORE_TIMEOUT_S: Final = 5.0  # then the batch is "unknown" and the connection is dropped
 CLOCK_SKEW_MS_MAX: Final = 5_000  # sender against store; beyond it a like might land in the wrong day

@@ -9,13 +9,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, cast
 
-from redis.asyncio import Redis
+from pydantic import ValidationError
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from dianzan import keys, wire
-from dianzan.campaign import Document, Rules, State
+from dianzan.campaign import Document, Rules
 from dianzan.errors import StoreError, StoreUnavailable
 from dianzan.limits import STORE_TIMEOUT_S
 
@@ -34,15 +35,20 @@ DURABLE_SETTINGS: Final = {
 
 
 def connect(url: str, *, connections_max: int = 32) -> Redis:
-    """A client that never retries by itself: a retry after a lost reply would run a command twice."""
-    return Redis.from_url(
+    """A client that never retries by itself: a retry after a lost reply would run a command twice.
+
+    A command that finds all connections busy waits for one, at most as long as for an answer.
+    """
+    pool = BlockingConnectionPool.from_url(
         url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=STORE_TIMEOUT_S,
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         max_connections=connections_max,
+        timeout=STORE_TIMEOUT_S,
     )
+    return Redis.from_pool(pool)
 
 
 def pack_gate(document: Document) -> bytes:
@@ -85,10 +91,6 @@ class VoteStore:
         """Close every connection."""
         await self._client.aclose()
 
-    async def ping(self) -> None:
-        """Raise where the store does not answer."""
-        await cast("Awaitable[Any]", self._client.ping())
-
     # ---- the function library and the promise -------------------------------------------------------------------
 
     async def load_library(self) -> None:
@@ -114,8 +116,9 @@ class VoteStore:
             if _text(found.get(name)) != wanted
         ]
         version = await self.library_version()
-        if version != LIBRARY_VERSION:
-            broken.append(f"function library version is {version}, not {LIBRARY_VERSION}: run dianzan campaign publish")
+        # A newer one serves too: its functions keep their names as long as their arguments.
+        if version is None or version < LIBRARY_VERSION:
+            broken.append(f"function library version is {version}, not {LIBRARY_VERSION}: run dianzan migrate")
         return broken
 
     # ---- campaigns ------------------------------------------------------------------------------------------------
@@ -134,7 +137,10 @@ class VoteStore:
     async def document(self, campaign: str) -> Document | None:
         """The published document, None where there is none."""
         body = await self._client.get(keys.document(campaign))
-        return Document.model_validate_json(body) if body else None
+        try:
+            return Document.model_validate_json(body) if body else None
+        except ValidationError as error:
+            raise StoreError(f"The document of campaign {campaign} cannot be read: {error}") from error
 
     async def open_gates(self, document: Document, *, first: bool) -> None:
         """Open every shard by the document's rules. Raises StoreError; shards already reached stay as they are."""
@@ -174,9 +180,12 @@ class VoteStore:
 
     # ---- the worker -------------------------------------------------------------------------------------------------
 
-    async def read_entries(self, campaign: str, shard: int, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """The oldest entries of a shard's stream, at most `count`."""
-        found = await self._client.xrange(keys.stream(campaign, shard), count=count)
+    async def read_entries(
+        self, campaign: str, shard: int, count: int, *, after: bytes | None = None
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """The oldest entries of a shard's stream, or the oldest after an entry id, at most `count`."""
+        start = "-" if after is None else f"({after.decode()}"
+        found = await self._client.xrange(keys.stream(campaign, shard), min=start, count=count)
         return cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
 
     async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
@@ -269,11 +278,6 @@ class VoteStore:
             return await self._client.fcall(function, len(names), *names, *args)
         except ResponseError as error:
             raise StoreError(f"{function} was refused by the store: {error}") from error
-
-
-def is_over(state: State) -> bool:
-    """Whether a campaign in this state takes no more likes for good."""
-    return state in (State.closed, State.sealed)
 
 
 def _text(value: object) -> str | None:

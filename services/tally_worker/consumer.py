@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import OutOfMemoryError, RedisError
@@ -73,7 +73,7 @@ class Consumer:
     async def _read(self, campaign: str, shard: int) -> tuple[list[Entry], int]:
         entries: list[Entry] = []
         undecodable = likes = 0
-        for entry_id, fields in await self._store.read_entries(campaign, shard, ENTRIES_PER_FLUSH_MAX):
+        async for entry_id, fields in self._oldest(campaign, shard):
             try:
                 entry = wire.unpack_entry(entry_id, fields)
             except EntryUndecodable as error:
@@ -84,7 +84,19 @@ class Consumer:
             if entries and likes > LIKES_PER_FLUSH_MAX:
                 break
             entries.append(entry)
+            if len(entries) == ENTRIES_PER_FLUSH_MAX:
+                break
         return entries, undecodable
+
+    async def _oldest(self, campaign: str, shard: int) -> AsyncIterator[tuple[bytes, dict[bytes, bytes]]]:
+        # Page after page, so that entries nobody can read do not stand before those behind them.
+        last: bytes | None = None
+        while page := await self._store.read_entries(campaign, shard, ENTRIES_PER_FLUSH_MAX, after=last):
+            for entry in page:
+                yield entry
+            if len(page) < ENTRIES_PER_FLUSH_MAX:
+                return
+            last = page[-1][0]
 
     def _report_once(self, campaign: str, shard: int, entry_id: bytes, error: EntryUndecodable) -> None:
         # The entry is read again ten times a second; the gauge goes on telling.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 from redis.exceptions import RedisError
@@ -17,6 +18,7 @@ from dianzan.vote_store import VoteStore
 _log = logs.get(__name__)
 
 SWEEP_EVERY_S = 600.0
+CLOCK_STEADY_S = 3_600.0  # on one machine the three clocks are one: it must not have jumped for this long
 
 
 class Sweeper:
@@ -27,12 +29,22 @@ class Sweeper:
 
     def __init__(self, store: VoteStore, ledger: Ledger) -> None:
         self._store, self._ledger = store, ledger
+        self._offset_s = time.time() - time.monotonic()
+        self._steady_since_s = time.monotonic()
+
+    def steady_s(self) -> float:
+        """Seconds for which this machine's clock has not jumped, as far as this process has seen."""
+        offset_s = time.time() - time.monotonic()
+        if abs(offset_s - self._offset_s) * 1000 > CLOCK_SKEW_MS_MAX:
+            self._offset_s, self._steady_since_s = offset_s, time.monotonic()
+        return time.monotonic() - self._steady_since_s
 
     async def run(self) -> None:
-        """Sweep every ten minutes for ever."""
+        """Sweep every ten minutes for ever, from an hour after the start or the clock's last jump on."""
         while True:
             try:
-                await self.run_once()
+                if self.steady_s() >= CLOCK_STEADY_S:
+                    await self.run_once()
             except (*AWAY, RedisError) as error:
                 _log.warning("the sweep is put off", reason=f"{type(error).__name__}: {error}")
             await asyncio.sleep(SWEEP_EVERY_S)

@@ -34,8 +34,10 @@ def create_app(settings: VoteSettings) -> App:
     """
     client = connect(settings.redis_url)
     store = VoteStore(client)
-    watch = StoreWatch(store, allow_weak_store=settings.allow_weak_store)
-    batcher = Batcher(LikeLink(client))
+    # On connections of its own: a crowd of voters' reads must not make the store look away.
+    watched = VoteStore(connect(settings.redis_url, connections_max=4))
+    watch = StoreWatch(watched, allow_weak_store=settings.allow_weak_store)
+    batcher = Batcher(LikeLink(client, on_open=watch.recheck))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -46,6 +48,7 @@ def create_app(settings: VoteSettings) -> App:
         batcher.close()
         await sending
         await background.stop(watching)
+        await watched.aclose()
         await store.aclose()
 
     app = FastAPIOffline(  # /docs without a CDN, which readers in China may not reach

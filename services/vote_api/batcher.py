@@ -14,7 +14,7 @@ from dianzan.campaign import Document
 from dianzan.clock import Window, now_ms
 from dianzan.errors import ApiError, Overloaded, StoreUnavailable
 from dianzan.like_link import LikeCall, LikeLink
-from dianzan.limits import BALLOTS_PER_BATCH_MAX, BALLOTS_QUEUED_MAX, LIKES_PER_CALL_MAX
+from dianzan.limits import BALLOTS_PER_BATCH_MAX, BALLOTS_QUEUED_MAX, LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
 from dianzan.wire import Outcome
 
 _log = logs.get(__name__)
@@ -40,7 +40,7 @@ class _Waiting:
 # The hot path. A request puts its ballot into the queue and awaits a future; one task owns the connection:
 #
 #   1. wait for the first ballot
-#   2. take at most BALLOTS_PER_BATCH_MAX ballots, oldest first
+#   2. take at most BALLOTS_PER_BATCH_MAX ballots and about LIKES_PER_BATCH_MAX likes, oldest first
 #   3. one call per (campaign, shard), split so that a call holds at most LIKES_PER_CALL_MAX likes
 #   4. send all calls as one pipeline; the store decides, writes the ledger entries and fsyncs once
 #   5. give each future its outcome, or its call's refusal; a lost connection makes all of them "unknown" (503)
@@ -84,16 +84,20 @@ class Batcher:
         self._arrived.set()
 
     def _take(self) -> list[_Waiting]:
-        metrics.QUEUE_BALLOTS.set(len(self._queue))
-        return [self._queue.popleft() for _ in range(min(len(self._queue), BALLOTS_PER_BATCH_MAX))]
+        batch: list[_Waiting] = []
+        likes = 0
+        while self._queue and len(batch) < BALLOTS_PER_BATCH_MAX and likes < LIKES_PER_BATCH_MAX:
+            batch.append(self._queue.popleft())
+            likes += batch[-1].size
+        return batch
 
     async def _send(self, batch: Sequence[_Waiting]) -> None:
         calls, groups = _calls(batch)
         started = time.perf_counter()
         try:
             replies = await self._link.send(calls)
-        except StoreUnavailable as error:
-            _log.warning("a batch is unknown", ballots=len(batch), reason=str(error))
+        except ApiError as error:
+            _log.warning("a batch is refused or unknown", ballots=len(batch), reason=str(error))
             _fail(batch, error)
         except BaseException:
             _fail(batch, StoreUnavailable("The store's answer could not be read; ask again."))
@@ -103,6 +107,7 @@ class Batcher:
                 _answer(call, group, reply)
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
         metrics.BATCH_BALLOTS.observe(len(batch))
+        metrics.QUEUE_BALLOTS.set(len(self._queue))
 
 
 def _calls(batch: Sequence[_Waiting]) -> tuple[list[LikeCall], list[list[_Waiting]]]:

@@ -14,7 +14,7 @@ from dianzan.campaign import Document
 from dianzan.clock import now_ms
 from dianzan.errors import ApiError, ClassNotAllowed, Closed, MethodNotAllowed, NotOpen, RulesMoved
 from dianzan.identity import Voter
-from dianzan.vote_store import VoteStore, is_over
+from dianzan.vote_store import VoteStore
 from dianzan.wire import Status
 from vote_api import body
 from vote_api.batcher import Batcher, Decision
@@ -62,7 +62,11 @@ class LikeRoute:
             return
         started = time.perf_counter()
         try:
-            answer = await self._like(matched[1], scope, receive)
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("Send a like by POST; what a voter has liked is at …/likes/mine.", allow="POST")
+            raw = await body.read(scope, receive)
+            started = time.perf_counter()  # a slow phone's upload is not our time
+            answer = await self._like(matched[1], scope, raw)
         except ClientGone:
             return
         except ApiError as error:
@@ -75,10 +79,7 @@ class LikeRoute:
 
     # The life of a like request, in order: body, campaign, promise, token, class, candidates, ballot, batch, receipts.
     # Everything before the batch is without I/O; everything after it cannot fail.
-    async def _like(self, campaign: str, scope: Scope, receive: Receive) -> LikeAnswer:
-        if scope["method"] != "POST":
-            raise MethodNotAllowed("Send a like by POST; what a voter has liked is at …/likes/mine.", allow="POST")
-        raw = await body.read(scope, receive)
+    async def _like(self, campaign: str, scope: Scope, raw: bytes) -> LikeAnswer:
         document = self._watch.document(campaign)
         request = body.parse_like(raw, document.rules.likes_per_window)
         voter = document.key.read_token(body.token_of(scope, request.token), time.time())
@@ -115,7 +116,7 @@ class LikeRoute:
 
 def require_voting(document: Document, voter: Voter) -> None:
     """Raise Closed after the campaign's end, ClassNotAllowed for a voter class it does not take."""
-    if is_over(document.state):
+    if document.state.is_over:
         raise Closed("Voting has ended.")
     if voter.voter_class not in document.allowed:
         raise ClassNotAllowed(f"This campaign takes likes of: {', '.join(document.rules.voter_classes)}.")

@@ -23,6 +23,7 @@ from dianzan.errors import (
     ClockSkewed,
     Closed,
     MediaTypeUnsupported,
+    MethodNotAllowed,
     NotOpen,
     Overloaded,
     RulesMoved,
@@ -37,7 +38,7 @@ from dianzan.errors import (
 from dianzan.identity import Voter, VoterClass
 from dianzan.limits import TOKEN_LIFE_S
 from dianzan.problem import responses
-from dianzan.vote_store import VoteStore, is_over
+from dianzan.vote_store import VoteStore
 from vote_api import body
 from vote_api.settings import VoteSettings
 from vote_api.watch import StoreWatch
@@ -48,6 +49,7 @@ BODY_ERRORS = (BadRequest, BodyTooLarge, MediaTypeUnsupported)
 TOKEN_ERRORS = (TokenMissing, TokenInvalid, TokenExpired)
 LIKE_ERRORS = (
     *BODY_ERRORS,
+    MethodNotAllowed,
     *TOKEN_ERRORS,
     ClassNotAllowed,
     CampaignUnknown,
@@ -158,7 +160,7 @@ async def create_voter(campaign: str, request: Request, watch: Watch, store: Sto
     """Gives a new random voter of class `device`. One network (/24 or /48) may ask for a bounded number a minute."""
     asked = body.parse_voter(await body.read(request.scope, request.receive))
     document = watch.document(campaign)
-    if is_over(document.state):
+    if document.state.is_over:
         raise Closed("Voting has ended.")
     if VoterClass.device not in document.allowed:
         raise ClassNotAllowed("This campaign takes likes of verified voters only.")
@@ -189,7 +191,7 @@ async def _require_share(document: Document, request: Request, store: VoteStore)
 @router.get(
     "/v1/campaigns/{campaign}/likes/mine",
     response_model=MyLikes,
-    responses=responses(*TOKEN_ERRORS, CampaignUnknown, StoreUnavailable, Unavailable),
+    responses=responses(*TOKEN_ERRORS, CampaignUnknown, StoreUnavailable, RulesMoved, Unavailable),
     tags=["likes"],
     summary="What this voter has liked in this window",
     openapi_extra={"security": [{"voter": []}]},
@@ -200,6 +202,12 @@ async def my_likes(campaign: str, request: Request, watch: Watch, store: Store) 
     voter = document.key.read_token(body.token_of(request.scope), time.time())
     window = document.rules.window_at(now_ms())
     liked = await store.liked(document, window.day, voter.hash)
+    if any(index > len(document.candidates) for index in liked):
+        # Liked through another process that knew a new candidate already.
+        await watch.refresh()
+        document = watch.document(campaign)
+        if max(liked) > len(document.candidates):
+            raise RulesMoved("The campaign's candidates changed at this moment; ask again.")
     return MyLikes(
         likes=[
             MyLike(

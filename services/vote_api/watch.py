@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from dianzan import logs, metrics
 from dianzan.campaign import Document
-from dianzan.errors import CampaignUnknown, StoreUnsafe, Unavailable
+from dianzan.errors import CampaignUnknown, StoreError, StoreUnsafe, Unavailable
 from dianzan.vote_store import VoteStore
 
 _log = logs.get(__name__)
@@ -30,18 +30,21 @@ class StoreWatch:
         self._allow_weak_store = allow_weak_store
         self._documents: dict[str, Document] = {}
         self._loaded = False
+        self._answering = False
         self._checked_at = 0.0
+        self._refreshing = asyncio.Lock()
+        self._began_s = 0.0
         self.broken: list[str] = ["the store has not been checked yet"]
 
     @property
     def waived(self) -> bool:
         """Whether likes are taken although the promise is broken."""
-        return bool(self.broken) and self._allow_weak_store and self._loaded
+        return bool(self.broken) and self._allow_weak_store and self._loaded and self._answering
 
     @property
     def ready(self) -> bool:
         """Whether likes can be taken now."""
-        return self._loaded and (not self.broken or self._allow_weak_store)
+        return self._loaded and self._answering and (not self.broken or self._allow_weak_store)
 
     def document(self, campaign: str) -> Document:
         """A published campaign. Raises CampaignUnknown, or Unavailable before the first successful read."""
@@ -64,17 +67,37 @@ class StoreWatch:
             await asyncio.sleep(CAMPAIGNS_EVERY_S)
 
     async def refresh(self) -> None:
-        """Read what changed. Never raises for a store that is down: the old knowledge stays and the promise is open."""
+        """Read what changed. Never raises for a store that is down: the old knowledge stays and the promise is open.
+
+        When rules change, every request of a batch asks at once: all that ask before a read begins share that read.
+        """
+        asked_s = time.monotonic()
+        async with self._refreshing:
+            if self._began_s < asked_s:
+                self._began_s = time.monotonic()
+                await self._read()
+
+    async def recheck(self) -> None:
+        """Check the promise now: a connection that opens may lead to a server that came back with other settings.
+
+        Raises StoreUnsafe where it is broken and not waived, redis.RedisError where the store is down.
+        """
+        await self._check_promise()
+        self.require_promise()
+
+    async def _read(self) -> None:
         try:
             if time.monotonic() - self._checked_at >= PROMISE_EVERY_S or not self.ready:
                 await self._check_promise()
             await self._read_documents()
         except (RedisError, OSError, TimeoutError) as error:
+            self._answering = False
             self._note([f"the store does not answer: {type(error).__name__}"])
             self._checked_at = 0.0
 
     async def _check_promise(self) -> None:
         self._note(await self._store.broken_promises())
+        self._answering = True
         self._checked_at = time.monotonic()
 
     def _note(self, broken: list[str]) -> None:
@@ -90,8 +113,16 @@ class StoreWatch:
         for campaign, version in versions.items():
             known = self._documents.get(campaign)
             if known is None or known.version != version:
-                document = await self._store.document(campaign)
-                if document is not None:
-                    self._documents[campaign] = document
-                    metrics.CAMPAIGN_VERSION.labels(campaign).set(document.version)
+                await self._read_document(campaign)
         self._loaded = True
+
+    async def _read_document(self, campaign: str) -> None:
+        try:
+            document = await self._store.document(campaign)
+        except StoreError as error:
+            # One campaign's problem: the shards refuse its older rules, and every other campaign goes on.
+            _log.warning("a campaign's document is not understood; the last one stays", reason=str(error))
+            return
+        if document is not None:
+            self._documents[campaign] = document
+            metrics.CAMPAIGN_VERSION.labels(campaign).set(document.version)

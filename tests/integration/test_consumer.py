@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from dianzan import keys
 from dianzan.ledger import Ledger, ShardFlush
 from dianzan.like_link import LikeLink
-from dianzan.limits import LIKES_PER_FLUSH_MAX
+from dianzan.limits import ENTRIES_PER_FLUSH_MAX, LIKES_PER_FLUSH_MAX
 from dianzan.vote_store import VoteStore
 from dianzan.wire import Entry
 from tally_worker.consumer import NOTHING, Consumer, FlushLoop
@@ -158,6 +158,22 @@ async def test_an_entry_that_cannot_be_read_stays_and_holds_back_no_other(
     assert await way.store.backlog(way.campaign.id, 1) == [1]
     assert [(line["log_level"], line["campaign"]) for line in logged] == [("error", way.campaign.id)]
     assert REGISTRY.get_sample_value("dianzan_undecodable_entries", {"campaign": way.campaign.id}) == 1
+
+
+@pytest.mark.logs_errors
+async def test_more_unreadable_entries_than_one_read_holds_stand_before_no_other(
+    valkey: Redis, ledger: Ledger, valkey_link: LikeLink
+) -> None:
+    way = await make_way(valkey, ledger, valkey_link, shards=1)
+    for _ in range(ENTRIES_PER_FLUSH_MAX + 1):
+        await valkey.xadd(keys.stream(way.campaign.id, 0), {"v": "9"})
+    await way.cast(*ballots(0, 100))
+
+    with capture_logs():
+        flush = await way.consumer.run_once(way.campaign, 0)
+
+    assert flush.undecodable == ENTRIES_PER_FLUSH_MAX + 1
+    assert await way.in_ledger() == EACH_OF_100
 
 
 async def test_likes_of_a_window_without_a_partition_wait_until_it_is_there(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
@@ -162,6 +163,7 @@ async def test_a_draft_is_left_alone(valkey: Redis, ledger: Ledger) -> None:
 
 async def test_a_store_that_is_away_only_puts_the_sweep_off(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "SWEEP_EVERY_S", 0.01)
+    monkeypatch.setattr(sweep, "CLOCK_STEADY_S", 0.0)
     usual, refusals = old.store.time_ms, 2
 
     async def away_at_first() -> int:
@@ -182,3 +184,21 @@ async def test_a_store_that_is_away_only_puts_the_sweep_off(old: Old, monkeypatc
     sweeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sweeping
+
+
+async def test_no_sweep_runs_until_the_machines_clock_has_been_steady_for_an_hour(
+    old: Old, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeper = Sweeper(old.store, old.ledger)
+    monotonic, wall = time.monotonic(), time.time()
+
+    def at(passed_s: float, jumped_s: float = 0) -> float:
+        monkeypatch.setattr(time, "monotonic", lambda: monotonic + passed_s)
+        monkeypatch.setattr(time, "time", lambda: wall + passed_s + jumped_s)
+        return sweeper.steady_s()
+
+    ten_days_s = 864_000
+    steady = [at(3_500), at(3_700), at(3_800, ten_days_s), at(7_300, ten_days_s), at(7_500, ten_days_s)]
+    monkeypatch.undo()
+
+    assert [seconds >= sweep.CLOCK_STEADY_S for seconds in steady] == [False, True, False, False, True]

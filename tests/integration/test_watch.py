@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from dianzan import keys, vote_store
+from dianzan.campaign import Document
 from dianzan.errors import CampaignUnknown, StoreUnsafe, Unavailable
+from dianzan.like_link import LikeLink
 from dianzan.vote_store import VoteStore, connect
-from tests.support.casting import document
+from tests.support.casting import call_of, document, voter
 from tests.support.servers import running_store
 from tests.support.store_state import configured
 from vote_api import watch as watch_module
 from vote_api.watch import StoreWatch
+
+
+@pytest.fixture
+async def campaign(store: VoteStore) -> Document:
+    made = document(shards=1)
+    await store.open_gates(made, first=True)
+    return made
 
 
 @pytest.fixture
@@ -120,6 +130,74 @@ async def test_another_version_of_the_library_breaks_the_promise(client: Redis, 
 
     assert not watch.ready
     assert "library" in watch.broken[0]
+
+
+async def test_a_newer_library_serves_too(client: Redis, store: VoteStore, watch: StoreWatch) -> None:
+    newer = vote_store._library_source().replace("LIBRARY_VERSION = 1", "LIBRARY_VERSION = 2")
+    await client.function_load(newer, replace=True)
+    try:
+        await watch.refresh()
+        assert watch.ready
+    finally:
+        await client.function_delete(vote_store.LIBRARY)
+        await store.load_library()
+
+
+async def test_a_crowd_that_asks_at_once_shares_one_read(
+    store: VoteStore, watch: StoreWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await watch.refresh()
+    reads, usual = 0, store.versions
+
+    async def counted() -> dict[str, int]:
+        nonlocal reads
+        reads += 1
+        return await usual()
+
+    monkeypatch.setattr(store, "versions", counted)
+    await asyncio.gather(*(watch.refresh() for _ in range(200)))
+
+    assert reads <= 2, "one that runs, and one for all that asked since it began"
+
+
+async def test_a_crowd_of_reads_waits_for_connections_and_does_not_make_the_store_look_away(
+    store: VoteStore, watch: StoreWatch
+) -> None:
+    made = document()
+    await asyncio.gather(*(store.liked(made, 1, n.to_bytes(16, "big")) for n in range(200)), watch.refresh())
+
+    assert watch.ready
+
+
+@pytest.mark.usefixtures("checked_every_time")
+async def test_a_document_that_cannot_be_read_keeps_the_last_one_and_all_other_campaigns(
+    client: Redis, store: VoteStore, watch: StoreWatch
+) -> None:
+    first, other = document(), document()
+    await store.publish_document(first)
+    await watch.refresh()
+    await client.set(keys.document(first.rules.id), "{}")
+    await client.hset(keys.CAMPAIGNS, first.rules.id, "99")
+    await store.publish_document(other)
+
+    await watch.refresh()
+
+    assert watch.document(first.rules.id) == first
+    assert watch.document(other.rules.id) == other
+
+
+async def test_a_new_connection_for_likes_finds_a_weak_store_at_once(
+    client: Redis, store: VoteStore, watch: StoreWatch, campaign: Document
+) -> None:
+    await watch.refresh()
+    link = LikeLink(client, on_open=watch.recheck)
+    async with configured(client, "appendfsync", "everysec"):
+        with pytest.raises(StoreUnsafe):
+            await link.send([call_of(campaign, [(voter("A"), [1])])])
+    await link.send([call_of(campaign, [(voter("A"), [1])])])
+    await link.close()
+
+    assert await store.counts(campaign.rules.id, 1) == {1: 1}
 
 
 async def test_the_promise_is_not_checked_every_second(client: Redis, watch: StoreWatch) -> None:

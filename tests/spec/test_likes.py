@@ -246,3 +246,18 @@ async def test_a_second_worker_killed_in_the_middle_changes_no_count(new_campaig
     assert sum(statuses.count("counted") for statuses in answers) == 900
     await until_in_ledger(campaign, 900)
     campaign.system.cli("recount", campaign.id)
+
+
+async def test_a_crowd_is_served_while_the_rules_change(campaign: CampaignClient) -> None:
+    lifecycle = campaign.stores.lifecycle
+    voters = [await campaign.voter() for _ in range(40)]
+    changed = (await lifecycle.stored(campaign.id)).rules.model_copy(update={"title": "改名"})
+    changing = asyncio.create_task(lifecycle.create(changed))
+
+    answers = await asyncio.gather(*(voter.ask(f"c{1 + n % 3:02}") for voter in voters for n in range(5)))
+    await changing
+
+    refused = {answer.json()["code"] for answer in answers if answer.status_code != 200}
+    assert refused <= {"rules_moved"}
+    settled = [await voter.statuses("c01", "c02", "c03") for voter in voters]
+    assert all(set(each) <= {"counted", "already_liked"} for each in settled)

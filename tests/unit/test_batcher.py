@@ -11,10 +11,10 @@ import pytest
 
 from dianzan import wire
 from dianzan.campaign import Document
-from dianzan.errors import ApiError, Closed, Overloaded, StoreError, StoreUnavailable
+from dianzan.errors import ApiError, Closed, Overloaded, StoreError, StoreUnavailable, StoreUnsafe
 from dianzan.identity import Voter, VoterClass
 from dianzan.like_link import LikeCall, LikeLink
-from dianzan.limits import BALLOTS_PER_BATCH_MAX, BALLOTS_QUEUED_MAX, LIKES_PER_CALL_MAX
+from dianzan.limits import BALLOTS_PER_BATCH_MAX, BALLOTS_QUEUED_MAX, LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
 from dianzan.wire import Outcome
 from tests.support.wait import until
 from vote_api.batcher import Batcher, Decision
@@ -189,6 +189,27 @@ async def test_a_call_is_split_at_its_limit_and_a_ballot_never(
     assert await answered(first, *futures) == [60_000, *range(len(sizes))]
     assert [list(call.sizes) for call in running.link.pipelines[1]] == calls
     assert all(sum(call.sizes) <= LIKES_PER_CALL_MAX for call in running.link.pipelines[1])
+
+
+async def test_a_pipeline_is_bounded_by_its_likes_too(running: Running) -> None:
+    first = await running.hold_first()
+    futures = [running.cast(n, size=255) for n in range(100)]
+    running.link.release(3)
+    await answered(first, *futures)
+
+    assert running.link.sizes == [1, 65, 35]
+    assert 64 * 255 < LIKES_PER_BATCH_MAX <= 65 * 255
+
+
+async def test_likes_that_a_link_refuses_are_told_why_and_the_batcher_goes_on(running: Running) -> None:
+    running.link.failure = StoreUnsafe("weak")
+    refused = running.cast(1)
+    running.link.release()
+    assert await answered(refused) == ["store_unsafe"]
+
+    taken = running.cast(2)
+    running.link.release()
+    assert await answered(taken) == [2]
 
 
 async def test_campaigns_versions_and_shards_never_share_a_call(running: Running) -> None:
