@@ -15,7 +15,7 @@ import asyncpg
 
 from dianzan.campaign import Document, Rules, State
 from dianzan.clock import EPOCH, from_ms
-from dianzan.errors import LedgerError
+from dianzan.errors import CampaignError, LedgerError
 from dianzan.limits import POSTGRES_TIMEOUT_S
 from dianzan.roster import Candidate
 from dianzan.wire import Entry
@@ -36,6 +36,8 @@ AWAY = (
 )
 # What asyncpg raises where Postgres is there and refuses the rows themselves; asking again does not help.
 REFUSED = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
+_READ_ALL_S = 86_400.0  # a query that reads every row: 250 million take minutes, before the first is given too
+LOCK_WAIT_S = 10  # a step but seal and restore takes under a second
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 Row: TypeAlias = tuple[datetime, date, int, int, int, int, int, bytes]
@@ -59,7 +61,6 @@ class StoredCampaign:
     state: State
     width: int | None
     secret: bytes | None
-    closed_at: datetime | None
     swept_through: date | None
 
     @property
@@ -140,14 +141,18 @@ class Ledger:
         """Close every connection, waiting for what runs."""
         await self._pool.close()
 
-    async def ping(self) -> None:
-        """Raise where Postgres does not answer."""
-        await self._pool.execute("")
-
     async def now(self) -> datetime:
         """Postgres's clock."""
         instant: datetime = await self._pool.fetchval(queries()["now"])
         return instant
+
+    async def knows_zone(self, name: str) -> bool:
+        """Whether Postgres can tell a time zone's hours, as every flush asks it to."""
+        try:
+            await self._pool.fetchval(queries()["hour_in_zone"], name)
+        except asyncpg.InvalidParameterValueError:
+            return False
+        return True
 
     async def migrate(self) -> list[str]:
         """Apply the migrations that are missing, in order; returns their names. Safe to run from many processes."""
@@ -180,9 +185,13 @@ class Ledger:
 
     @asynccontextmanager
     async def step(self, campaign: str) -> AsyncIterator[CampaignStep]:
-        """One transaction in a campaign's life; two steps of one campaign never overlap."""
+        """One transaction in a campaign's life; two steps of one campaign never overlap.
+
+        Raises CampaignError where another step still runs after LOCK_WAIT_S: a seal or a restore takes minutes.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(queries()["lock_campaign"], campaign)
+            await connection.execute(queries()["outlive_idle"])
+            await _lock(connection, campaign)
             record = await connection.fetchrow(queries()["campaign"], campaign)
             yield CampaignStep(connection, campaign, _stored(record) if record else None)
 
@@ -263,7 +272,8 @@ class Ledger:
     async def record(self, campaign: int) -> AsyncIterator[tuple[date, int, bytes]]:
         """Every like as (window, candidate, voter), sorted by window and candidate, streamed by a cursor."""
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-            async for row in connection.cursor(queries()["record"], campaign, prefetch=10_000):
+            await connection.execute(queries()["outlive_idle"])
+            async for row in connection.cursor(queries()["record"], campaign, prefetch=10_000, timeout=_READ_ALL_S):
                 yield row["window_day"], row["candidate"], row["voter"]
 
     async def shard_counts(self, campaign: int) -> dict[int, dict[int, int]]:
@@ -276,13 +286,25 @@ class Ledger:
     async def voters_of(self, campaign: int, day: date) -> AsyncIterator[tuple[bytes, list[int]]]:
         """Each voter of one window with the candidates liked, in order; streamed by a cursor."""
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-            async for row in connection.cursor(queries()["voters"], campaign, day, prefetch=10_000):
+            await connection.execute(queries()["outlive_idle"])
+            async for row in connection.cursor(
+                queries()["voters"], campaign, day, prefetch=10_000, timeout=_READ_ALL_S
+            ):
                 yield row["voter"], row["candidates"]
 
     async def _per_candidate(self, query: str, campaign: int) -> dict[int, int]:
-        # A recount reads every row, so it has no time-out: 250 million rows take minutes.
-        records = await self._pool.fetch(queries()[query], campaign, timeout=86_400)
+        records = await self._pool.fetch(queries()[query], campaign, timeout=_READ_ALL_S)
         return {record[0]: record[1] for record in records}
+
+
+async def _lock(connection: Connection, campaign: str) -> None:
+    await connection.execute(queries()["limit_lock_wait"].format(seconds=LOCK_WAIT_S))
+    try:
+        await connection.execute(queries()["lock_campaign"], campaign)
+    except asyncpg.LockNotAvailableError as error:
+        raise CampaignError(
+            f"Another command on campaign {campaign} is running: wait until it has ended, then run this again."
+        ) from error
 
 
 class CampaignStep:
@@ -356,6 +378,5 @@ def _stored(record: asyncpg.Record) -> StoredCampaign:
         state=State(record["state"]),
         width=record["width"],
         secret=record["secret"],
-        closed_at=record["closed_at"],
         swept_through=record["swept_through"],
     )
