@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from dianzan import identity
 from dianzan.campaign import Document, Rules, State, next_width, refused_changes
-from dianzan.errors import CampaignError, StoreError
+from dianzan.errors import CampaignError
 from dianzan.ledger import CampaignStep, Ledger, Seal, StoredCampaign, Tally
 from dianzan.limits import CANDIDATES_MAX
 from dianzan.ranking import ranked
@@ -34,6 +34,8 @@ class Lifecycle:
         A published campaign's changes are in force when this returns; those that would give likes already cast another
         meaning are refused.
         """
+        if not await self._ledger.knows_zone(rules.timezone):
+            raise CampaignError(f"timezone: Postgres does not know {rules.timezone!r}; write one like Asia/Shanghai.")
         async with self._ledger.step(rules.id) as step:
             if step.stored is None:
                 await step.create(rules, identity.new_key())
@@ -53,7 +55,7 @@ class Lifecycle:
         In a published campaign they are in force when this returns.
         """
         async with self._ledger.step(campaign) as step:
-            stored = _require(step, campaign)
+            stored = require(step, campaign)
             _require_before(stored, State.closed)
             index_of = await step.candidate_codes(stored.number)
             known = len(index_of)
@@ -74,23 +76,29 @@ class Lifecycle:
         the vote API offers only what the shards take. A store that has lost a campaign's likes is not opened again.
         """
         async with self._ledger.step(campaign) as step:
-            stored = _require(step, campaign)
+            stored = require(step, campaign)
             _require_before(stored, State.closed)
             codes = await step.candidate_codes(stored.number)
             if not codes:
                 raise CampaignError(f"Campaign {campaign} has no candidates: dianzan campaign import-candidates first.")
             # Before anything reads the ledger: two readers that both come to want the whole table would deadlock.
             await step.create_partitions(stored.number, stored.rules.window_dates())
-            first = stored.state is State.draft or not await step.has_likes(stored.number)
             await step.publish(next_width(stored.width, len(codes)))
-        return await self._carry(campaign, first=first)
+        return await self._carry(campaign)
 
     async def close(self, campaign: str) -> None:
-        """Take no more likes, for good. After this returns no like is accepted anywhere."""
+        """Take no more likes, for good. After this returns no like is accepted anywhere.
+
+        A store that has lost a campaign's likes is not closed: an empty shard that is closed cannot be told from one
+        that nobody liked in.
+        """
+        await self._store.load_library()
         async with self._ledger.step(campaign) as step:
-            stored = _require(step, campaign)
+            stored = require(step, campaign)
             if stored.state is State.draft:
                 raise CampaignError(f"Campaign {campaign} was never published: there is nothing to close.")
+            if await step.has_likes(stored.number):
+                await self._require_gates(stored)
             await self._store.close_gates(campaign, stored.rules.shards)
             await step.close()
         await self._publish_document(campaign)
@@ -104,14 +112,14 @@ class Lifecycle:
         await self.close(campaign)
         stored = await self.stored(campaign)
         try:
-            await self.drain(stored, drain_s_max)
+            await self.drain(stored, range(stored.rules.shards), drain_s_max)
         except CampaignError as error:
             raise CampaignError(f"Not sealed: {error}") from error
         async with self._ledger.step(campaign) as step:
             if step.stored is None or step.stored.state is not State.sealed:
                 counted = await recount(self._store, self._ledger, stored)
                 if not counted.equal:
-                    raise CampaignError(f"Not sealed: the four counts of {campaign} differ.\n{counted.differences()}")
+                    raise CampaignError(_not_sealed(campaign, counted))
                 tallies = await self._final(stored, counted)
                 people = counted.people.get(0, 0)
                 await step.seal(stored.number, sum(counted.ledger.values()), people, tallies)
@@ -121,24 +129,23 @@ class Lifecycle:
             raise CampaignError(f"Campaign {campaign} is not sealed: run dianzan seal again.")
         return await recount(self._store, self._ledger, stored), seal
 
-    async def drain(self, stored: StoredCampaign, drain_s_max: float) -> None:
-        """Wait until the workers have emptied the campaign's streams. Raises CampaignError after `drain_s_max`."""
+    async def drain(self, stored: StoredCampaign, shards: Collection[int], drain_s_max: float) -> None:
+        """Wait until the workers have emptied these shards' streams. Raises CampaignError after `drain_s_max`.
+
+        The shards take no likes, or this might never end.
+        """
         deadline = time.monotonic() + drain_s_max
-        while any(waiting := await self._store.backlog(stored.id, stored.rules.shards)):
+        while True:
+            lengths = await self._store.backlog(stored.id, stored.rules.shards)
+            waiting = [lengths[shard] for shard in shards]
+            if not any(waiting):
+                return
             if time.monotonic() > deadline:
                 raise CampaignError(
                     f"{sum(waiting)} batches still wait for the ledger. Is a tally worker running? "
                     "No like is lost; run this again when it is."
                 )
             await asyncio.sleep(0.1)
-
-    async def reopen(self, document: Document) -> None:
-        """Give a restored campaign's shards their gates again: open while it is published, else closed."""
-        if document.state is State.published:
-            await self._store.open_gates(document, first=True)
-        else:
-            await self._store.close_gates(document.rules.id, document.rules.shards)
-        await self._store.publish_document(document)
 
     async def stored(self, campaign: str) -> StoredCampaign:
         """The campaign's row. Raises CampaignError where there is none."""
@@ -151,22 +158,39 @@ class Lifecycle:
         if before.state is State.published:
             await self.publish(before.id)
 
-    async def _carry(self, campaign: str, *, first: bool) -> Document:
-        document = await self._ledger.document(await self.stored(campaign))
+    async def _carry(self, campaign: str) -> Document:
+        """Bring what is committed now into the store, under the campaign's lock.
+
+        Of two publications at once each carries the later one's rules, so no shard is left with the earlier one's.
+        """
         await self._store.load_library()
-        try:
-            await self._store.open_gates(document, first=first)
-        except StoreError as error:
-            raise CampaignError(
-                f"The store has lost campaign {campaign}, whose likes are in the ledger: "
-                f"run dianzan restore {campaign}. "
-                f"({error})"
-            ) from error
-        await self._store.publish_document(document)
+        async with self._ledger.step(campaign) as step:
+            stored = require(step, campaign)
+            _require_before(stored, State.closed)
+            has_likes = await step.has_likes(stored.number)
+            if has_likes:
+                await self._require_gates(stored)
+            if await self._store.gates_closed(campaign, stored.rules.shards):
+                raise CampaignError(
+                    f"A close of campaign {campaign} was interrupted, and what is closed stays closed: "
+                    f"run dianzan campaign close {campaign}."
+                )
+            document = await self._ledger.document(stored)
+            await self._store.open_gates(document, first=not has_likes)
+            await self._store.publish_document(document)
         return document
 
+    async def _require_gates(self, stored: StoredCampaign) -> None:
+        missing = await self._store.gates_missing(stored.id, stored.rules.shards)
+        if missing:
+            raise CampaignError(
+                f"The store has lost {len(missing)} of {stored.rules.shards} shards of campaign {stored.id}, whose "
+                f"likes are in the ledger: run dianzan restore {stored.id}, then this again."
+            )
+
     async def _publish_document(self, campaign: str) -> None:
-        await self._store.publish_document(await self._ledger.document(await self.stored(campaign)))
+        async with self._ledger.step(campaign) as step:
+            await self._store.publish_document(await self._ledger.document(require(step, campaign)))
 
     async def _final(self, stored: StoredCampaign, counted: Recount) -> dict[int, tuple[int, Tally]]:
         likes = {index: counted.ledger.get(index, 0) for index in await self._ledger.candidates(stored.number)}
@@ -178,7 +202,15 @@ def _unknown(campaign: str) -> str:
     return f"There is no campaign {campaign!r}: dianzan campaign list shows them all."
 
 
-def _require(step: CampaignStep, campaign: str) -> StoredCampaign:
+def _not_sealed(campaign: str, counted: Recount) -> str:
+    said = f"Not sealed: the four counts of {campaign} differ.\n{counted.differences()}"
+    if not counted.store_is_behind:
+        return said
+    return f"{said}\nThe store holds fewer likes than the ledger: run dianzan restore {campaign}, then this again."
+
+
+def require(step: CampaignStep, campaign: str) -> StoredCampaign:
+    """The campaign a step is about. Raises CampaignError where there is none."""
     if step.stored is None:
         raise CampaignError(_unknown(campaign))
     return step.stored

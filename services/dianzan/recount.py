@@ -35,6 +35,11 @@ class Recount:
         """Whether the four agree on every candidate."""
         return not self._differing()
 
+    @property
+    def store_is_behind(self) -> bool:
+        """Whether the store has lost likes: it counts a like before the ledger does, so it is never behind else."""
+        return any(self.store.get(index, 0) < likes for index, likes in self.ledger.items())
+
     def differences(self) -> str:
         """One line a candidate on which the four disagree."""
         four = self._four()

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 from dianzan import wire
 from dianzan.campaign import Document, State
 from dianzan.clock import from_ms, now_ms, to_ms
 from dianzan.errors import CampaignError
 from dianzan.ledger import Ledger, StoredCampaign
-from dianzan.lifecycle import Lifecycle
+from dianzan.lifecycle import Lifecycle, require
 from dianzan.limits import MARKS_KEPT_DAYS, VOTERS_PER_RESTORE_STEP
 from dianzan.vote_store import VoteStore
+
+Voters = dict[bytes, list[int]]  # voter -> candidates liked in one window, in order
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was rebuilt: the shards that had lost their gate, and the likes of theirs that the ledger holds."""
+    """What was rebuilt: the shards that were lost, and the likes of theirs that the ledger holds."""
 
     shards: list[int]
     likes: int
 
 
 class Restorer:
-    """Rebuilds shards that have lost their gate, and no others.
+    """Rebuilds shards that have lost their gate, and closed ones that count fewer likes than the ledger; no others.
 
-    Such a shard takes no likes, so nothing moves while it is rebuilt. Everything is cleared first and written from the
-    ledger alone, the gate last: interrupted at any point it is run again, and gives the same result. Likes that only
-    the lost store held are not in the ledger and cannot come back; one node's promise is a store that keeps its disk.
+    Such a shard takes no likes, so nothing moves while it is rebuilt, and the campaign's lock is held to the end. All
+    is cleared first and written from the ledger alone, the gate last: interrupted at any point it is run again, and
+    gives the same result. Likes that only the lost store held are not in the ledger and cannot come back; one node's
+    promise is a store that keeps its disk.
     """
 
     def __init__(self, store: VoteStore, ledger: Ledger, lifecycle: Lifecycle) -> None:
@@ -37,71 +41,111 @@ class Restorer:
 
     async def restore(self, campaign: str, *, drain_s_max: float) -> Restored:
         """Rebuild, compare, open again. Raises CampaignError where the rebuilt shards do not equal the ledger."""
-        stored = await self._lifecycle.stored(campaign)
-        if stored.state is State.draft:
-            raise CampaignError(f"Campaign {campaign} was never published: there is nothing to restore.")
         await self._store.load_library()
-        lost = await self._store.gates_missing(campaign, stored.rules.shards)
-        await self._lifecycle.drain(stored, drain_s_max)
-        document = await self._ledger.document(stored)
-        for shard in lost:
-            await self._store.clear_shard(stored.rules, shard)
-        await self._write_voters(stored, document, set(lost))
-        likes = await self._write_counts(stored, lost)
-        await self._compare(stored, document, lost)
-        await self._lifecycle.reopen(document)
+        async with self._ledger.step(campaign) as step:
+            stored = require(step, campaign)
+            if stored.state is State.draft:
+                raise CampaignError(f"Campaign {campaign} was never published: there is nothing to restore.")
+            lost = await self._lost(stored, drain_s_max)
+            document = await self._ledger.document(stored)
+            for shard in lost:
+                await self._store.clear_shard(stored.rules, shard)
+            rows = await self._write_voters(stored, document, lost)
+            likes = await self._write_counts(stored, lost)
+            await self._compare(stored, document, lost, rows)
+            await self._reopen(document)
         return Restored(lost, likes)
 
-    async def _write_voters(self, stored: StoredCampaign, document: Document, lost: set[int]) -> None:
+    async def _lost(self, stored: StoredCampaign, drain_s_max: float) -> list[int]:
+        """Shards without a gate, and closed ones that are behind the ledger, their streams emptied."""
+        shards = stored.rules.shards
+        missing = await self._store.gates_missing(stored.id, shards)
+        closed = await self._store.gates_closed(stored.id, shards)
+        await self._lifecycle.drain(stored, [*missing, *closed], drain_s_max)
+        ledger, store = (
+            await self._ledger.shard_counts(stored.number),
+            await self._store.shard_counts(stored.id, shards),
+        )
+        return sorted([*missing, *(shard for shard in closed if _behind(store[shard], ledger.get(shard, {})))])
+
+    async def _write_voters(
+        self, stored: StoredCampaign, document: Document, lost: Collection[int]
+    ) -> dict[int, Counter[int]]:
+        """Write marks and people; returns the likes per shard and candidate that these rows of the ledger are."""
         kept_from_ms = to_ms(from_ms(now_ms()) - timedelta(days=MARKS_KEPT_DAYS))
+        rows: dict[int, Counter[int]] = {shard: Counter() for shard in lost}
         for day in stored.rules.window_dates() if lost else []:
             window = stored.rules.window_on(day)
             marked = window.end_ms > kept_from_ms
-            voters = self._ledger.voters_of(stored.number, day)
-            async for step in _steps(voters, VOTERS_PER_RESTORE_STEP):
-                by_shard: dict[int, dict[bytes, list[int]]] = {}
-                for voter, candidates in step.items():
-                    by_shard.setdefault(wire.shard_of(voter, stored.rules.shards), {})[voter] = candidates
-                for shard in lost & by_shard.keys():
-                    if marked:
-                        await self._store.write_marks(document, shard, window.day, by_shard[shard])
-                    await self._store.people(stored.id, shard, _by_candidate(by_shard[shard]))
+            async for shard, voters in self._voters_of(stored, day, lost):
+                if marked:
+                    await self._store.write_marks(document, shard, window.day, voters)
+                await self._store.people(stored.id, shard, _by_candidate(voters))
+                rows[shard].update(candidate for liked in voters.values() for candidate in liked)
+        return rows
 
-    async def _write_counts(self, stored: StoredCampaign, lost: list[int]) -> int:
+    async def _write_counts(self, stored: StoredCampaign, lost: Collection[int]) -> int:
         counts = await self._ledger.shard_counts(stored.number)
         for shard in lost:
             await self._store.write_counts(stored.id, shard, counts.get(shard, {}))
         return sum(sum(counts.get(shard, {}).values()) for shard in lost)
 
-    async def _compare(self, stored: StoredCampaign, document: Document, lost: list[int]) -> None:
-        """The counters against rows of the ledger, and the marks of the window that runs now against its voters."""
-        ledger = await self._ledger.recount_ledger(stored.number)
-        store = await self._store.counts(stored.id, stored.rules.shards)
-        if {index: likes for index, likes in store.items() if likes} != ledger:
-            raise CampaignError(f"Not opened: the restored counters differ from the ledger: {store} and {ledger}.")
+    async def _compare(
+        self, stored: StoredCampaign, document: Document, lost: Collection[int], rows: Mapping[int, Mapping[int, int]]
+    ) -> None:
+        """The counters against the rows of the ledger, and the marks of the window that runs now against its voters."""
+        store = await self._store.shard_counts(stored.id, stored.rules.shards)
+        for shard in lost:
+            if store[shard] != rows[shard]:
+                raise CampaignError(
+                    f"Not opened: shard {shard} counts {store[shard]}, the ledger's rows are {dict(rows[shard])}."
+                )
+        if not lost:
+            return
         day = stored.rules.window_at(now_ms()).date
         window = stored.rules.window_on(day)
-        async for step in _steps(self._ledger.voters_of(stored.number, day), VOTERS_PER_RESTORE_STEP):
-            for voter, candidates in step.items():
-                if wire.shard_of(voter, stored.rules.shards) not in lost:
-                    continue
-                marked = await self._store.liked(document, window.day, voter)
-                if set(marked) != set(candidates):
-                    raise CampaignError(f"Not opened: a voter's marks are {marked}, the ledger has {candidates}.")
+        async for shard, voters in self._voters_of(stored, day, lost):
+            marked = await self._store.read_marks(document, shard, window.day, voters)
+            for voter, candidates in voters.items():
+                if set(marked[voter]) != set(candidates):
+                    raise CampaignError(
+                        f"Not opened: a voter's marks are {marked[voter]}, the ledger has {candidates}."
+                    )
+
+    async def _reopen(self, document: Document) -> None:
+        """Give every shard its gate: open while the campaign is published, but for those a close has reached."""
+        campaign, shards = document.rules.id, document.rules.shards
+        if document.state is State.published:
+            closed = await self._store.gates_closed(campaign, shards)
+            await self._store.open_gates(document, first=True, but=closed)
+        else:
+            await self._store.close_gates(campaign, shards)
+        await self._store.publish_document(document)
+
+    async def _voters_of(
+        self, stored: StoredCampaign, day: date, lost: Collection[int]
+    ) -> AsyncIterator[tuple[int, Voters]]:
+        """The voters of lost shards in one window, a shard at a time; VOTERS_PER_RESTORE_STEP in memory at most."""
+        gathered: dict[int, Voters] = {}
+        held = 0
+        async for voter, candidates in self._ledger.voters_of(stored.number, day):
+            shard = wire.shard_of(voter, stored.rules.shards)
+            if shard in lost:
+                gathered.setdefault(shard, {})[voter] = candidates
+                held += 1
+            if held == VOTERS_PER_RESTORE_STEP:
+                for each in gathered.items():
+                    yield each
+                gathered, held = {}, 0
+        for each in gathered.items():
+            yield each
 
 
-async def _steps(voters: AsyncIterator[tuple[bytes, list[int]]], size: int) -> AsyncIterator[dict[bytes, list[int]]]:
-    step: dict[bytes, list[int]] = {}
-    async for voter, candidates in voters:
-        step[voter] = candidates
-        if len(step) == size:
-            yield step
-            step = {}
-    if step:
-        yield step
+def _behind(store: Mapping[int, int], ledger: Mapping[int, int]) -> bool:
+    return any(store.get(candidate, 0) < likes for candidate, likes in ledger.items())
 
 
-def _by_candidate(voters: dict[bytes, list[int]]) -> dict[int, list[bytes]]:
+def _by_candidate(voters: Voters) -> dict[int, list[bytes]]:
     found: dict[int, list[bytes]] = {0: list(voters)}
     for voter, candidates in voters.items():
         for candidate in candidates:

@@ -143,11 +143,15 @@ end
 
 -- Open a shard, or give an open shard other rules.
 -- KEYS  gate      ARGV  the packed rules, 'first' (open where there is no gate) or 'again' (only where it is open)
--- Returns OK.  Errors, nothing written: SHUT closed for good, UNGATED 'again' on a shard that has no gate.
+-- Returns OK.  Errors, nothing written: SHUT closed for good, UNGATED 'again' on a shard that has no gate,
+--   OLDER the shard has rules of a later version.
 local function open_v1(keys, args)
   local gate = redis.call('GET', keys[1])
   if gate == CLOSED then return redis.error_reply('SHUT the shard is closed for good') end
   if not gate and args[2] ~= 'first' then return redis.error_reply('UNGATED the shard has lost its gate') end
+  if gate and struct.unpack('>I4', gate) > struct.unpack('>I4', args[1]) then
+    return redis.error_reply('OLDER the shard has rules version ' .. struct.unpack('>I4', gate))
+  end
   redis.call('SET', keys[1], args[1])
   return redis.status_reply('OK')
 end
@@ -156,6 +160,33 @@ end
 -- KEYS  gate      Returns OK.
 local function close_v1(keys)
   redis.call('SET', keys[1], CLOSED)
+  return redis.status_reply('OK')
+end
+
+-- Remove keys of a shard that takes no likes, so that it can be written anew.
+-- KEYS  gate, then at most 1,000 keys of the shard      Returns the number removed.
+-- Errors, nothing written: GATED the shard is open.
+local function clear_v1(keys)
+  local gate = redis.call('GET', keys[1])
+  if gate and gate ~= CLOSED then return redis.error_reply('GATED the shard takes likes') end
+  return redis.call('UNLINK', unpack(keys, 2))
+end
+
+-- Store a campaign's document.
+-- KEYS  document  ARGV  version, JSON      Returns OK.  Errors, nothing written: OLDER a later version is stored.
+local function document_v1(keys, args)
+  local stored = redis.call('GET', keys[1])
+  local version = stored and cjson.decode(stored).version or 0
+  if version > tonumber(args[1]) then return redis.error_reply('OLDER the store has version ' .. version) end
+  redis.call('SET', keys[1], args[2])
+  return redis.status_reply('OK')
+end
+
+-- Name a document's version in the list the vote API watches; a later one that stands there stays.
+-- KEYS  campaigns ARGV  campaign, version      Returns OK.
+local function announce_v1(keys, args)
+  local version = tonumber(redis.call('HGET', keys[1], args[1]) or 0)
+  if version < tonumber(args[2]) then redis.call('HSET', keys[1], args[1], args[2]) end
   return redis.status_reply('OK')
 end
 
@@ -185,7 +216,10 @@ end
 
 redis.register_function('like_v1', like_v1)
 redis.register_function('open_v1', open_v1)
+redis.register_function('document_v1', document_v1)
+redis.register_function('announce_v1', announce_v1)
 -- Closing and removing must work in a full store too: refusing likes and freeing memory is how it recovers.
+redis.register_function{ function_name = 'clear_v1', callback = clear_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'close_v1', callback = close_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'remove_v1', callback = remove_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'version_v1', callback = version_v1, flags = { 'no-writes' } }

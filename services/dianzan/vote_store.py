@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -24,6 +24,7 @@ LIBRARY: Final = "dianzan"
 LIBRARY_VERSION: Final = 1
 _GATE: Final = struct.Struct(">IHBIQQ")
 _CONNECT_TIMEOUT_S: Final = 2.0
+_CLOSED: Final = b"closed"  # a gate that takes no likes for good
 
 # What a server must be set to so that an answered like survives a crash of the store's process or its power.
 DURABLE_SETTINGS: Final = {
@@ -124,10 +125,13 @@ class VoteStore:
     # ---- campaigns ------------------------------------------------------------------------------------------------
 
     async def publish_document(self, document: Document) -> None:
-        """Store a campaign's document, then name its version in the list the vote API watches."""
-        body = document.model_dump_json()
-        await self._client.set(keys.document(document.rules.id), body)
-        await self._client.hset(keys.CAMPAIGNS, document.rules.id, str(document.version))
+        """Store a campaign's document, then name its version in the list the vote API watches.
+
+        Raises StoreError where the store has a later one.
+        """
+        campaign, version = document.rules.id, str(document.version)
+        await self._call("document_v1", [keys.document(campaign)], version, document.model_dump_json())
+        await self._call("announce_v1", [keys.CAMPAIGNS], campaign, version)
 
     async def versions(self) -> dict[str, int]:
         """Campaign id -> version of its published document."""
@@ -142,10 +146,14 @@ class VoteStore:
         except ValidationError as error:
             raise StoreError(f"The document of campaign {campaign} cannot be read: {error}") from error
 
-    async def open_gates(self, document: Document, *, first: bool) -> None:
-        """Open every shard by the document's rules. Raises StoreError; shards already reached stay as they are."""
+    async def open_gates(self, document: Document, *, first: bool, but: Collection[int] = ()) -> None:
+        """Open every shard but those of `but` by the document's rules.
+
+        Raises StoreError where a shard is closed for good, has rules of a later version, or lacks its gate and this is
+        not the `first` time; shards already reached stay as they are.
+        """
         gate, mode = pack_gate(document), "first" if first else "again"
-        for shard in range(document.rules.shards):
+        for shard in [shard for shard in range(document.rules.shards) if shard not in but]:
             await self._call("open_v1", [keys.gate(document.rules.id, shard)], gate, mode)
 
     async def close_gates(self, campaign: str, shards: int) -> None:
@@ -155,8 +163,15 @@ class VoteStore:
 
     async def gates_missing(self, campaign: str, shards: int) -> list[int]:
         """Shards that have no gate at all."""
+        return [shard for shard, gate in enumerate(await self._gates(campaign, shards)) if gate is None]
+
+    async def gates_closed(self, campaign: str, shards: int) -> list[int]:
+        """Shards closed for good."""
+        return [shard for shard, gate in enumerate(await self._gates(campaign, shards)) if gate == _CLOSED]
+
+    async def _gates(self, campaign: str, shards: int) -> list[bytes | None]:
         found = await self._client.mget([keys.gate(campaign, shard) for shard in range(shards)])
-        return [shard for shard, gate in enumerate(found) if gate is None]
+        return cast("list[bytes | None]", found)
 
     # ---- voters -----------------------------------------------------------------------------------------------------
 
@@ -215,13 +230,18 @@ class VoteStore:
     async def counts(self, campaign: str, shards: int) -> dict[int, int]:
         """Likes per candidate index by the store's own counters, summed over the shards."""
         totals: dict[int, int] = {}
+        for counted in await self.shard_counts(campaign, shards):
+            for candidate, likes in counted.items():
+                totals[candidate] = totals.get(candidate, 0) + likes
+        return totals
+
+    async def shard_counts(self, campaign: str, shards: int) -> list[dict[int, int]]:
+        """Likes per candidate index by the store's own counters, shard by shard."""
         async with self._client.pipeline(transaction=False) as pipeline:
             for shard in range(shards):
                 pipeline.hgetall(keys.counts(campaign, shard))
-            for found in await pipeline.execute():
-                for candidate, likes in found.items():
-                    totals[int(candidate)] = totals.get(int(candidate), 0) + int(likes)
-        return totals
+            replies = await pipeline.execute()
+        return [{int(candidate): int(likes) for candidate, likes in found.items()} for found in replies]
 
     async def bucket_fills(self, campaign: str, window_day: int, places: Sequence[tuple[int, int]]) -> list[int]:
         """Voters in each of the given (shard, bucket) places of a window."""
@@ -243,12 +263,16 @@ class VoteStore:
     # ---- restore ----------------------------------------------------------------------------------------------------
 
     async def clear_shard(self, rules: Rules, shard: int) -> None:
-        """Remove what a shard without a gate may still hold but its stream: counts, people and all marks."""
+        """Remove what a shard may still hold but gate and stream: counts, people and all marks.
+
+        Raises StoreError where the shard is open.
+        """
         pattern = keys.tag(rules.id, shard).replace("{", r"\{") + ":*"
         kept = {keys.stream(rules.id, shard), keys.gate(rules.id, shard)}
-        found = [key async for key in self._client.scan_iter(match=pattern, count=1_000) if key.decode() not in kept]
+        scanned = [key.decode() async for key in self._client.scan_iter(match=pattern, count=1_000)]
+        found = [key for key in scanned if key not in kept]
         for start in range(0, len(found), 1_000):
-            await self._client.unlink(*found[start : start + 1_000])
+            await self._call("clear_v1", [keys.gate(rules.id, shard), *found[start : start + 1_000]])
 
     async def write_marks(
         self, document: Document, shard: int, window_day: int, voters: Mapping[bytes, Sequence[int]]
@@ -261,6 +285,18 @@ class VoteStore:
                 mark = wire.pack_indexes(candidates, document.width)
                 pipeline.hset(key, cast("str", wire.mark_field(voter)), cast("str", mark))
             await pipeline.execute()
+
+    async def read_marks(
+        self, document: Document, shard: int, window_day: int, voters: Collection[bytes]
+    ) -> dict[bytes, tuple[int, ...]]:
+        """What each of a shard's voters liked in a window, in one round trip."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for voter in voters:
+                bucket = wire.bucket_of(voter, document.rules.buckets)
+                key = keys.marks(document.rules.id, shard, window_day, bucket)
+                pipeline.hget(key, cast("str", wire.mark_field(voter)))
+            found = await pipeline.execute()
+        return {v: wire.unpack_indexes(mark or b"", document.width) for v, mark in zip(voters, found, strict=True)}
 
     async def write_counts(self, campaign: str, shard: int, likes: Mapping[int, int]) -> None:
         """Set a shard's counters."""

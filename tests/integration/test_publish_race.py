@@ -1,15 +1,39 @@
-"""Two published campaigns that are given more days at the same moment: neither publication is refused."""
+"""Publications at the same moment: of two campaigns neither is refused, of one campaign the later one is in force."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
+import asyncpg
+import pytest
 from redis.asyncio import Redis
 
+from dianzan import keys
+from dianzan.campaign import Document
+from dianzan.errors import CampaignError
 from dianzan.ledger import Ledger
+from dianzan.lifecycle import Lifecycle
 from dianzan.like_link import LikeLink
+from dianzan.vote_store import VoteStore, pack_gate
+from tests.support.wait import until
 from tests.support.way import Way, make_way
+
+LOCKS_AWAITED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+class Slow(VoteStore):
+    """Waits before it opens gates, until it is let go on."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def open_gates(self, document: Document, **how: Any) -> None:
+        self.reached.set()
+        await self.go_on.wait()
+        await super().open_gates(document, **how)
 
 
 async def test_two_campaigns_are_extended_at_the_same_time(
@@ -28,3 +52,38 @@ async def test_two_campaigns_are_extended_at_the_same_time(
     for way in both:
         published = await way.lifecycle.stored(way.campaign.id)
         assert published.rules.closes == way.document.rules.closes + timedelta(days=5)
+
+
+async def test_of_two_publications_of_one_campaign_the_later_is_in_force_on_every_shard(
+    valkey: Redis, ledger: Ledger, valkey_link: LikeLink, sql: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    way = await make_way(valkey, ledger, valkey_link, shards=4)
+    slow = Slow(valkey)
+    earlier = asyncio.create_task(Lifecycle(slow, ledger).publish(way.campaign.id))
+    await slow.reached.wait()
+    later = asyncio.create_task(way.lifecycle.publish(way.campaign.id))
+
+    async def later_waits_or_is_done() -> bool:
+        return later.done() or bool(await sql.fetchval(LOCKS_AWAITED))
+
+    await until(later_waits_or_is_done)
+    slow.go_on.set()
+    await asyncio.gather(earlier, later)
+
+    newest = await ledger.document(await way.lifecycle.stored(way.campaign.id))
+    gates = [await valkey.get(keys.gate(way.campaign.id, shard)) for shard in range(4)]
+    assert gates == [pack_gate(newest)] * 4
+    assert await way.store.document(way.campaign.id) == newest
+
+
+async def test_a_close_that_was_interrupted_is_completed_and_not_taken_for_a_loss(
+    valkey: Redis, ledger: Ledger, valkey_link: LikeLink
+) -> None:
+    way = await make_way(valkey, ledger, valkey_link, shards=2)
+    await way.store.close_gates(way.campaign.id, 1)
+
+    with pytest.raises(CampaignError, match=f"interrupted.*run dianzan campaign close {way.campaign.id}"):
+        await way.lifecycle.publish(way.campaign.id)
+    await way.lifecycle.close(way.campaign.id)
+
+    assert await way.store.gates_closed(way.campaign.id, 2) == [0, 1]

@@ -23,6 +23,7 @@ from tests.support.casting import (
     call_of,
     cast,
     document,
+    today,
     voter,
     waiting,
 )
@@ -68,6 +69,45 @@ async def test_a_closed_shard_is_never_opened_again(client: Redis, store: VoteSt
     assert await dump(client) == before
 
 
+async def test_rules_of_an_older_version_never_replace_later_ones(client: Redis, store: VoteStore) -> None:
+    campaign = await opened(store, shards=2)
+    older = campaign.model_copy(update={"version": campaign.version - 1})
+    await store.publish_document(campaign)
+    before = await dump(client)
+
+    with pytest.raises(StoreError, match="OLDER"):
+        await store.open_gates(older, first=False)
+    with pytest.raises(StoreError, match="OLDER"):
+        await store.publish_document(older)
+
+    assert await dump(client) == before
+    assert await store.versions() == {campaign.rules.id: campaign.version}
+
+
+async def test_only_a_shard_that_takes_no_likes_is_cleared(client: Redis, store: VoteStore, link: LikeLink) -> None:
+    campaign = await opened(store)
+    await cast(link, campaign, (A, [1]), (B, [2]))
+    before = await dump(client)
+
+    with pytest.raises(StoreError, match="GATED"):
+        await store.clear_shard(campaign.rules, 0)
+    assert await dump(client) == before
+    await store.close_gates(campaign.rules.id, 1)
+    await store.clear_shard(campaign.rules, 0)
+
+    kept = {keys.gate(campaign.rules.id, 0), keys.stream(campaign.rules.id, 0)}
+    assert {key.decode() for key in await dump(client)} == kept
+
+
+async def test_the_marks_of_many_voters_are_read_at_once(store: VoteStore, link: LikeLink) -> None:
+    campaign = await opened(store)
+    await cast(link, campaign, (A, [3, 1]), (B, [2]))
+
+    found = await store.read_marks(campaign, 0, today(campaign), [A, B, voter("nobody")])
+
+    assert found == {A: (3, 1), B: (2,), voter("nobody"): ()}
+
+
 async def test_an_entry_is_removed_once_and_only_with_its_own_batch(store: VoteStore, link: LikeLink) -> None:
     campaign = await opened(store)
     await cast(link, campaign, (A, [1]))
@@ -102,13 +142,14 @@ async def test_the_library_is_loaded_upgraded_and_never_taken_back(client: Redis
     assert await store.library_version() == LIBRARY_VERSION
 
     await serve(LIBRARY_VERSION - 1)
+    assert any("library" in why for why in await store.broken_promises())
     await store.load_library()
     assert await store.library_version() == LIBRARY_VERSION
 
     await serve(LIBRARY_VERSION + 1)
     await store.load_library()
     assert await store.library_version() == LIBRARY_VERSION + 1
-    assert any("library" in why for why in await store.broken_promises())
+    assert await store.broken_promises() == [], "a newer library serves older programs"
     await serve(LIBRARY_VERSION)
 
 

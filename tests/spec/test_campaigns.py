@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from dianzan.cli.stores import Stores
+from dianzan.errors import CampaignError
 from dianzan.roster import Candidate
 from tests.conftest import NewCampaign
 from tests.spec.test_errors import assert_problem
@@ -248,6 +249,15 @@ async def test_title_end_and_candidates_may_change_and_take_effect_within_two_se
     mine = (await voter.mine())["likes"]
     assert [like["candidate"] for like in mine] == ["c01", "c99"]
     assert mine[0]["receipt"] == first
+
+
+async def test_a_time_zone_that_the_ledger_cannot_tell_is_refused(stores: Stores) -> None:
+    wanted = rules().model_copy(update={"timezone": "Mars/Olympus"})
+
+    with pytest.raises(CampaignError, match="Postgres does not know 'Mars/Olympus'"):
+        await stores.lifecycle.create(wanted)
+
+    assert await stores.ledger.campaign(wanted.id) is None
 
 
 async def test_a_campaign_without_candidates_is_not_published(system: System, stores: Stores) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from dianzan import keys
+from dianzan.campaign import State
+from dianzan.restore import Restorer
 from dianzan.vote_store import connect
 from tests.conftest import NewCampaign
 from tests.spec.test_errors import assert_problem
+from tests.spec.test_seal import no_worker
 from tests.support.client import CampaignClient
-from tests.support.database import until_in_ledger
+from tests.support.database import number_of, sql, until_in_ledger
 from tests.support.wait import until
 
 
@@ -22,6 +27,16 @@ async def lose(campaign: CampaignClient, *shards: int) -> None:
             found = [key async for key in client.scan_iter(match=pattern, count=1_000)]
             assert found
             await client.delete(*found)
+    finally:
+        await client.aclose()
+
+
+async def gates(campaign: CampaignClient) -> list[bytes | str | None]:
+    """What stands in each shard's gate."""
+    client = connect(campaign.system.stores.redis_url)
+    try:
+        shards = (await campaign.stores.lifecycle.stored(campaign.id)).rules.shards
+        return [await client.get(keys.gate(campaign.id, shard)) for shard in range(shards)]
     finally:
         await client.aclose()
 
@@ -94,6 +109,107 @@ async def test_a_closed_campaign_is_restored_closed_and_can_be_sealed(new_campai
 
     assert_problem(await campaign.with_token(token).ask("c05"), 409, "closed")
     assert "Sealed" in campaign.system.cli("seal", campaign.id).stdout
+
+
+async def test_a_campaign_is_not_closed_on_a_lost_store_and_restored_it_is(new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign()
+    await voted(campaign)
+    await lose(campaign, 1, 2)
+
+    for command in (("campaign", "close"), ("seal",)):
+        refused = campaign.system.cli(*command, campaign.id, check=False)
+        assert refused.returncode == 1
+        assert f"run dianzan restore {campaign.id}" in refused.stderr
+    assert (await campaign.stores.lifecycle.stored(campaign.id)).state is State.published
+    campaign.system.cli("restore", campaign.id)
+
+    assert "Sealed" in campaign.system.cli("seal", campaign.id).stdout
+
+
+async def test_shards_that_were_closed_empty_are_rebuilt(new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign()
+    await voted(campaign)
+    await campaign.stores.lifecycle.close(campaign.id)
+    await lose(campaign, 0, 3)
+    await campaign.stores.store.close_gates(campaign.id, 4)
+
+    assert f"run dianzan restore {campaign.id}" in campaign.system.cli("seal", campaign.id, check=False).stderr
+    said = campaign.system.cli("restore", campaign.id).stdout
+
+    assert said.startswith(f"Restored 2 shards of {campaign.id} with ")
+    assert "Sealed" in campaign.system.cli("seal", campaign.id).stdout
+
+
+async def test_a_publication_on_a_lost_shard_changes_no_gate(new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign()
+    await voted(campaign)
+    await lose(campaign, 2)
+    before = await gates(campaign)
+
+    said = campaign.system.cli("campaign", "publish", campaign.id, check=False).stderr
+
+    assert f"run dianzan restore {campaign.id}" in said
+    assert await gates(campaign) == before
+    campaign.system.cli("restore", campaign.id)
+    assert len({gate for gate in await gates(campaign) if gate}) == 1, "one version of the rules everywhere"
+
+
+async def test_one_lost_shard_is_restored_while_likes_wait_in_the_others(new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign()
+    await voted(campaign)
+    await lose(campaign, 2)
+    with no_worker(campaign.system):
+        taken = [(await (await campaign.voter()).ask("c05")).status_code for _ in range(12)]
+        assert taken.count(200) > 0
+
+        said = campaign.system.cli("restore", campaign.id, "--drain", "1").stdout
+
+    assert said.startswith("Restored 1 shards")
+    await until_in_ledger(campaign, 24 + taken.count(200))
+    assert "equal" in campaign.system.cli("recount", campaign.id).stdout
+
+
+async def test_a_restore_waits_for_another_command_on_the_campaign(new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign()
+    await voted(campaign)
+    await lose(campaign, 0)
+    stores = campaign.stores
+    restorer = Restorer(stores.store, stores.ledger, stores.lifecycle)
+
+    async def waits() -> bool:
+        rows = await sql(campaign, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        return bool(rows) or restoring.done()
+
+    async with stores.ledger.step(campaign.id):
+        restoring = asyncio.create_task(restorer.restore(campaign.id, drain_s_max=10))
+        await until(waits)
+        assert not restoring.done()
+        assert (await gates(campaign))[0] is None
+
+    assert (await restoring).shards == [0]
+
+
+async def test_two_restores_at_once_rebuild_once(new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign()
+    await voted(campaign)
+    await lose(campaign, 0, 1)
+    stores = campaign.stores
+    both = [Restorer(stores.store, stores.ledger, stores.lifecycle) for _ in range(2)]
+
+    found = await asyncio.gather(*(each.restore(campaign.id, drain_s_max=10) for each in both))
+
+    assert sorted(each.shards for each in found) == [[], [0, 1]]
+    assert "equal" in campaign.system.cli("recount", campaign.id).stdout
+
+
+async def test_a_count_that_the_ledgers_rows_do_not_bear_out_is_not_restored(new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign(shards=1)
+    await voted(campaign, 2)
+    await sql(campaign, "UPDATE counts SET likes = likes + 1 WHERE campaign = $1", await number_of(campaign))
+    await lose(campaign, 0)
+
+    assert "Not opened: shard 0 counts" in campaign.system.cli("restore", campaign.id, check=False).stderr
+    assert await gates(campaign) == [None]
 
 
 async def test_more_than_255_candidates_and_a_campaign_long_window_are_restored(new_campaign: NewCampaign) -> None:
