@@ -163,6 +163,28 @@ local function close_v1(keys)
   return redis.status_reply('OK')
 end
 
+-- Shut an open shard that cannot be trusted, since its store was brought back from an older copy.
+-- KEYS  gate, counts    ARGV  'published' or 'over', then pairs of candidate index, likes in the ledger
+-- Returns 'behind' it counts fewer likes than the ledger and its gate is removed, 'reopened' the campaign is over and
+--   it is closed again, else 'sound'.
+local function check_v1(keys, args)
+  local gate = redis.call('GET', keys[1])
+  if not gate or gate == CLOSED then return 'sound' end
+  if args[1] == 'over' then
+    redis.call('SET', keys[1], CLOSED)
+    return 'reopened'
+  end
+  local found, counted = redis.call('HGETALL', keys[2]), {}
+  for i = 1, #found, 2 do counted[found[i]] = tonumber(found[i + 1]) end
+  for i = 2, #args, 2 do
+    if (counted[args[i]] or 0) < tonumber(args[i + 1]) then
+      redis.call('DEL', keys[1])
+      return 'behind'
+    end
+  end
+  return 'sound'
+end
+
 -- Remove keys of a shard that takes no likes, so that it can be written anew.
 -- KEYS  gate, then at most 1,000 keys of the shard      Returns the number removed.
 -- Errors, nothing written: GATED the shard is open.
@@ -219,6 +241,7 @@ redis.register_function('open_v1', open_v1)
 redis.register_function('document_v1', document_v1)
 redis.register_function('announce_v1', announce_v1)
 -- Closing and removing must work in a full store too: refusing likes and freeing memory is how it recovers.
+redis.register_function{ function_name = 'check_v1', callback = check_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'clear_v1', callback = clear_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'close_v1', callback = close_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'remove_v1', callback = remove_v1, flags = { 'allow-oom' } }

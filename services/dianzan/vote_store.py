@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, cast
@@ -77,6 +78,14 @@ def _answering() -> Iterator[None]:
         yield
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"The store did not answer ({type(error).__name__}); ask again.") from error
+
+
+class Soundness(StrEnum):
+    """What `check_shard` has found, and made safe."""
+
+    sound = "sound"
+    behind = "behind"  # the gate is gone
+    reopened = "reopened"  # it is closed again
 
 
 class VoteStore:
@@ -242,6 +251,12 @@ class VoteStore:
                 pipeline.hgetall(keys.counts(campaign, shard))
             replies = await pipeline.execute()
         return [{int(candidate): int(likes) for candidate, likes in found.items()} for found in replies]
+
+    async def check_shard(self, campaign: str, shard: int, ledger: Mapping[int, int], *, is_over: bool) -> Soundness:
+        """Take the gate from an open shard that is behind the ledger; close an open one of a campaign that is over."""
+        pairs = [str(part) for pair in ledger.items() for part in pair]
+        names = [keys.gate(campaign, shard), keys.counts(campaign, shard)]
+        return Soundness((await self._call("check_v1", names, "over" if is_over else "published", *pairs)).decode())
 
     async def bucket_fills(self, campaign: str, window_day: int, places: Sequence[tuple[int, int]]) -> list[int]:
         """Voters in each of the given (shard, bucket) places of a window."""

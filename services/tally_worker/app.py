@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from dianzan import background
 from dianzan.ledger import Ledger
 from dianzan.vote_store import VoteStore, connect
+from tally_worker.audit import StoreAudit
 from tally_worker.consumer import Consumer, FlushLoop
 from tally_worker.gauge import BucketGauge
 from tally_worker.routes import router
@@ -28,11 +29,13 @@ def create_app(settings: WorkerSettings) -> FastAPI:
         app.state.loop = loop
         flushing = background.spawn("flush", loop.run())
         sweeping = background.spawn("sweep", Sweeper(store, ledger).run())
+        auditing = background.spawn("audit", StoreAudit(store, ledger).run())
         sampling = background.spawn("gauge", BucketGauge(store, ledger).run())
         yield
         loop.stop()
         await flushing
         await background.stop(sampling)
+        await background.stop(auditing)
         await background.stop(sweeping)
         await store.aclose()
         await ledger.aclose()
