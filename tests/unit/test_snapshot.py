@@ -30,7 +30,7 @@ DOCUMENTS = ("summary", "results", "timeline", "event", "tally_csv", "tally_json
 def stored(results: str = "live", state: State = State.published, **changes: Any) -> StoredCampaign:
     known = {"id": "a", "title": "为榜样点赞", "opens": "2026-11-04", "closes": "2026-11-24", "results": results}
     rules = parse_rules({**known, **changes}, "the test's campaign")
-    return StoredCampaign(1, rules, 1, state, 1, bytes(32), None, None)
+    return StoredCampaign(1, rules, 1, state, 1, bytes(32), None)
 
 
 def roster(names: Mapping[int, str] | None = None) -> dict[int, Candidate]:
