@@ -1,4 +1,7 @@
-"""Every metric of every process: name, meaning, and what to do when it moves."""
+"""Every metric of every process: name, meaning, and what to do when it moves.
+
+/metrics must not be public: dianzan_likes_total and dianzan_flushed_likes_total tell the totals of hidden campaigns.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 LIKES = Counter(
     "dianzan_likes_total",
-    "Likes decided by the store, by status. A rising share of already_liked is retries or scripts.",
+    "Likes decided by the store, by status. A rising share of already_liked is retries or scripts. Not for the public: "
+    "it tells the totals of hidden campaigns.",
     ["campaign", "status"],
 )
 REQUESTS = Counter(
@@ -54,7 +58,8 @@ CAMPAIGN_VERSION = Gauge(
 
 FLUSHED = Counter(
     "dianzan_flushed_likes_total",
-    "Likes committed to the ledger, by outcome: inserted, or duplicate (read again after a crash or takeover).",
+    "Likes committed to the ledger, by outcome: inserted, or duplicate (read again after a crash or takeover). Not for "
+    "the public: it tells the totals of hidden campaigns.",
     ["campaign", "outcome"],
 )
 FLUSH_SECONDS = Histogram(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from dianzan.embedded_folder import write_private
 from dianzan.embedded_process import end
 from dianzan.errors import DianzanError
 
@@ -52,8 +53,12 @@ class Supervisor:
     def stop_leftovers(self) -> None:
         """End services whose supervisor was killed; a process id is ours only with its start time."""
         for note in sorted(self._run.glob("*.json")):
-            pid, started = json.loads(note.read_text())
-            if _start_time(pid) == started:
+            pid, started = _noted(note)
+            if pid is None:
+                self.notices.append(
+                    f"{note} cannot be read: should a port be taken, {note.stem} of an earlier run has it."
+                )
+            elif _start_time(pid) == started:
                 end([psutil.Process(pid)], signal.SIGTERM, STOP_S_MAX)
                 self.notices.append(f"Stopped {note.stem} (process {pid}), left by an earlier run.")
             note.unlink()
@@ -76,8 +81,7 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C reaches only the supervisor, which stops all in order
             )
         self._running[service.module] = (service, process)
-        note = self._run / f"{service.module}.json"
-        note.write_text(json.dumps([process.pid, _start_time(process.pid)]))
+        write_private(self._run / f"{service.module}.json", json.dumps([process.pid, _start_time(process.pid)]))
 
     def wait_ready(self, stopping: threading.Event) -> None:
         """Wait until every service answers /readyz with 200, or until `stopping`.
@@ -151,6 +155,15 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _noted(note: Path) -> tuple[int | None, float]:
+    """Process id and start time of a note; no id where a power cut left it empty."""
+    try:
+        pid, started = json.loads(note.read_text())
+    except (ValueError, TypeError):
+        return None, 0.0
+    return (pid, started) if isinstance(pid, int) else (None, 0.0)
 
 
 def _start_time(pid: int) -> float | None:

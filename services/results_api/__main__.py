@@ -38,7 +38,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app = self.config.app
-        app.state.stopping.set()  # type: ignore[union-attr]
+        app.state.changes.stop()  # type: ignore[union-attr]
         super().handle_exit(sig, frame)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +15,7 @@ from dianzan import background, problem
 from dianzan.errors import ApiError
 from dianzan.ledger import Ledger
 from results_api import pages
+from results_api.changes import Changes
 from results_api.routes import router
 from results_api.settings import ResultsSettings
 from results_api.snapshot import Snapshots
@@ -27,7 +27,7 @@ def create_app(settings: ResultsSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         ledger = await Ledger.connect(settings.database_url, connections_max=2)
-        app.state.snapshots = Snapshots(ledger)
+        app.state.snapshots = Snapshots(ledger, app.state.changes)
         reading = background.spawn("snapshots", app.state.snapshots.run())
         yield
         await background.stop(reading)
@@ -39,7 +39,7 @@ def create_app(settings: ResultsSettings) -> FastAPI:
         description="Serves the counts. Likes and people are final once `sealed` is true.",
         lifespan=lifespan,
     )
-    app.state.settings, app.state.streams, app.state.stopping = settings, 0, asyncio.Event()
+    app.state.settings, app.state.streams, app.state.changes = settings, 0, Changes()
     app.include_router(router)
     pages.mount(app)
     app.add_middleware(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from dianzan import metrics
 from dianzan.errors import CampaignUnknown, CandidateUnknown, ResultsHidden, ResultsUnavailable, Unavailable
 from dianzan.limits import STREAMS_MAX
 from dianzan.problem import responses
+from results_api.changes import Changes, within
 from results_api.settings import ResultsSettings
 from results_api.snapshot import Rendered, Snapshots
 
@@ -22,8 +22,8 @@ router = APIRouter()
 
 REPEAT_S = 15.0  # in quiet times too: proxies keep the stream open, and the reader sees a fresh `as_of`
 READY_WITHIN_S = 10.0
-# A second of caching takes reloading crowds off this process; stale answers are served while a new one is fetched.
-SHORT = "public, max-age=1, stale-while-revalidate=5"
+# A second of caching takes reloading crowds off this process; no longer, since likes are shown within two seconds.
+SHORT = "public, max-age=1"
 
 
 class CampaignSummary(BaseModel):
@@ -237,15 +237,14 @@ async def _events(campaign: str, request: Request, view: Snapshots) -> AsyncIter
     state = request.app.state
     state.streams += 1
     metrics.STREAMS.set(state.streams)
-    sent, sent_s = "", 0.0
+    changes: Changes = state.changes
     try:
         yield b"retry: 2000\n\n"
-        while not state.stopping.is_set():
+        while not changes.stopping:
+            following = changes.next_of(campaign)
             event = view.of(campaign).event
-            if event.etag != sent or time.monotonic() - sent_s >= REPEAT_S:
-                sent, sent_s = event.etag, time.monotonic()
-                yield b"event: results\nid: " + sent.strip('"').encode() + b"\ndata: " + event.body + b"\n\n"
-            await view.changed(REPEAT_S)
+            yield b"event: results\nid: " + event.etag.strip('"').encode() + b"\ndata: " + event.body + b"\n\n"
+            await within(following, REPEAT_S)
     finally:
         state.streams -= 1
         metrics.STREAMS.set(state.streams)
@@ -253,7 +252,7 @@ async def _events(campaign: str, request: Request, view: Snapshots) -> AsyncIter
 
 @router.get("/web/config.json", include_in_schema=False)
 async def config(request: Request) -> dict[str, str]:
-    """Where the vote API is, for the page and the button."""
+    """Where the vote API is, for the page and the button; a port alone (`:8000`) is one of this API's own host."""
     settings: ResultsSettings = request.app.state.settings
     return {"vote_url": settings.vote_url}
 

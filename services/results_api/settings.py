@@ -12,5 +12,7 @@ class ResultsSettings(Settings):
 
     results_port: int = Field(default=8001, ge=0, le=65_535, description="Port of the results API.")
     vote_url: str = Field(
-        default="", description="Public address of the vote API for the page and the button; empty: the same origin."
+        default="",
+        description="Public address of the vote API for the page and the button; `:8000`: that port of the same host; "
+        "empty: the same origin.",
     )

@@ -20,6 +20,7 @@ from dianzan.ledger import AWAY, Ledger, Seal, StoredCampaign, Tally
 from dianzan.limits import SNAPSHOT_EVERY_S
 from dianzan.ranking import ranked
 from dianzan.roster import Candidate
+from results_api.changes import Changes
 
 _log = logs.get(__name__)
 
@@ -72,12 +73,12 @@ class Numbers:
 class Snapshots:
     """Keeps the published view fresh. While Postgres is down the last view goes on being served, with its `as_of`."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, changes: Changes) -> None:
+        self._ledger, self._changes = ledger, changes
         self._published: dict[str, Published] = {}
+        self._rosters: dict[int, tuple[int, Mapping[int, Candidate]]] = {}
         self._list = Rendered.of(b'{"campaigns":[]}')
         self._read_at = 0.0
-        self._changed = asyncio.Condition()
 
     @property
     def age_s(self) -> float | None:
@@ -105,15 +106,6 @@ class Snapshots:
         except KeyError:
             raise CandidateUnknown(f"Campaign {campaign} has no candidate {code[:40]!r}.") from None
 
-    async def changed(self, timeout_s: float) -> bool:
-        """Wait until a snapshot was taken; False where none was within the time."""
-        try:
-            async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
-
     async def run(self) -> None:
         """Refresh for ever."""
         began = time.monotonic()
@@ -130,7 +122,7 @@ class Snapshots:
             await asyncio.sleep(max(0.05, SNAPSHOT_EVERY_S - took_s))
 
     async def refresh(self) -> None:
-        """Read all published campaigns; render those whose numbers or rules changed."""
+        """Read all published campaigns; render those whose numbers or rules changed, and wake their readers."""
         published: dict[str, Published] = {}
         tallies = await self._ledger.tallies()
         for stored in await self._ledger.campaigns():
@@ -140,10 +132,11 @@ class Snapshots:
                 published[stored.id] = await self._current(stored, tally)
         listed = [json.loads(each.summary.body) for each in published.values()]
         self._list = Rendered.of(_json({"campaigns": listed}))
-        self._published = published
+        before, self._published = self._published, published
         self._read_at = time.monotonic()
-        async with self._changed:
-            self._changed.notify_all()
+        for campaign, found in published.items():
+            if campaign in before and before[campaign].event.etag != found.event.etag:
+                self._changes.tell(campaign)
 
     def _require_read(self) -> None:
         if not self._read_at:
@@ -159,12 +152,20 @@ class Snapshots:
 
     async def _publish(self, stored: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
         seal = await self._ledger.seal(stored.number) if stored.state is State.sealed else None
-        candidates = await self._ledger.candidates(stored.number)
+        candidates = await self._roster(stored)
         numbers = numbers_of(stored, seal, candidates, tally)
         hours = None if numbers.by_index is None else await self._ledger.hours(stored.number)
         if numbers.likes is not None:
             metrics.PUBLISHED_LIKES.labels(stored.id).set(numbers.likes)
         return render(stored, candidates, numbers, hours, tally)
+
+    async def _roster(self, stored: StoredCampaign) -> Mapping[int, Candidate]:
+        # With stories up to 100 MB, and counts change twice a second: read once a version, which every import raises.
+        version, candidates = self._rosters.get(stored.number, (0, {}))
+        if version != stored.version:
+            candidates = await self._ledger.candidates(stored.number)
+            self._rosters[stored.number] = (stored.version, candidates)
+        return candidates
 
 
 def numbers_of(

@@ -11,4 +11,4 @@ class WorkerSettings(Settings):
     """What the tally worker adds to the shared settings."""
 
     worker_port: int = Field(default=8002, ge=0, le=65_535, description="Port of the worker's health and metrics.")
-    flush_every_s: float = Field(default=0.1, gt=0, le=2, description="Pause of a shard whose stream was empty.")
+    flush_every_s: float = Field(default=0.1, gt=0, le=2, description="Pause after a round that found nothing.")

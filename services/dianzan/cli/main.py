@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+
 import typer
 
 from dianzan.cli import audit, campaign
-from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, addresses, run
+from dianzan.cli.stores import DATA_DEFAULT, OF_OUTPUT, Data, Stores, addresses, run
 from dianzan.cli.token import token
 from dianzan.cli.up import up
 from dianzan.errors import DianzanError
@@ -51,5 +55,23 @@ def env(data: Data = DATA_DEFAULT) -> None:
 
 
 def main() -> None:
-    """Entry point of the `dianzan` command."""
-    app()
+    """Entry point of the `dianzan` command; what it prints is out when it ends with 0."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in OF_OUTPUT:
+            raise
+        _discard_output()
+        if error.errno != errno.EPIPE:
+            typer.secho(f"The output cannot be written whole: {error.strerror}.", err=True, fg=typer.colors.RED)
+        sys.exit(1)
+
+
+def _discard_output() -> None:
+    # What is still in the buffer is written at exit, and would fail there once more with a message of Python's own.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ from dianzan.vote_store import VoteStore, connect
 DATA_DEFAULT = Path(".dianzan")
 # What Postgres answers where the password, the user or the database of the address is wrong.
 _REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+# What writing raises where the reader of a pipe has gone or the disk is full; no connection to a store raises them.
+OF_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 Data = Annotated[
     Path,
@@ -64,6 +67,8 @@ async def open_stores(found: StoreAddresses) -> AsyncIterator[Stores]:
     try:
         yield Stores(store, ledger, Lifecycle(store, ledger))
     except (*AWAY, *_REFUSED) as error:
+        if isinstance(error, OSError) and error.errno in OF_OUTPUT:
+            raise
         raise LedgerError(f"Postgres does not answer ({error}): is DIANZAN_DATABASE_URL right?") from error
     except asyncpg.UndefinedTableError as error:
         raise LedgerError("The database has no tables yet: run dianzan migrate.") from error

@@ -25,6 +25,7 @@ from dianzan.supervisor import Service, Supervisor, SupervisorError
 
 DEMO = "demo"
 DEMO_DAYS = 60
+EVERYWHERE = ("0.0.0.0", "::")  # every address of this machine
 
 
 class Ports(NamedTuple):
@@ -97,7 +98,8 @@ def _running(data: Path, host: str, ports: Ports, stopping: threading.Event) -> 
 def _services(found: StoreAddresses, host: str, ports: Ports) -> list[Service]:
     """In the order in which they stop too: no more likes, then no more flushes, then no more readers."""
     shared = {"DIANZAN_REDIS_URL": found.redis_url, "DIANZAN_DATABASE_URL": found.database_url, "DIANZAN_HOST": host}
-    vote_url = os.environ.get("DIANZAN_VOTE_URL", f"http://{_shown(host)}:{ports.vote}")
+    # Reached from anywhere, a page on a phone must ask the host it came from, not its own.
+    vote_url = f":{ports.vote}" if host in EVERYWHERE else f"http://{host}:{ports.vote}"
     own: list[tuple[str, int, str, dict[str, str]]] = [
         ("vote_api", ports.vote, "--vote-port", {"DIANZAN_VOTE_PORT": str(ports.vote)}),
         ("tally_worker", ports.worker, "--worker-port", {"DIANZAN_WORKER_PORT": str(ports.worker)}),
@@ -105,7 +107,10 @@ def _services(found: StoreAddresses, host: str, ports: Ports) -> list[Service]:
             "results_api",
             ports.results,
             "--results-port",
-            {"DIANZAN_RESULTS_PORT": str(ports.results), "DIANZAN_VOTE_URL": vote_url},
+            {
+                "DIANZAN_RESULTS_PORT": str(ports.results),
+                "DIANZAN_VOTE_URL": os.environ.get("DIANZAN_VOTE_URL", vote_url),
+            },
         ),
     ]
     return [Service(module, port, option, {**shared, **settings}) for module, port, option, settings in own]
@@ -181,7 +186,7 @@ def _stop(running: Supervisor | EmbeddedStores) -> None:
 
 
 def _shown(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return "127.0.0.1" if host in EVERYWHERE else host
 
 
 def _print_notices(notices: list[str]) -> None:

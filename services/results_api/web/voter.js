@@ -7,7 +7,9 @@ let configuration = null;
 
 async function readVoteRoot() {
   const { body } = await askUntilAnswered(`${base}web/config.json`);
-  return (body.vote_url || base).replace(/\/*$/, "/");
+  const { protocol, hostname } = new URL(base);
+  const root = /^:\d+$/.test(body.vote_url) ? `${protocol}//${hostname}${body.vote_url}` : body.vote_url || base;
+  return root.replace(/\/*$/, "/");
 }
 
 function voteRoot() {

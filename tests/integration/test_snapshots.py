@@ -1,0 +1,66 @@
+"""Snapshots of a real ledger: readers are woken by a change of their campaign alone, and rosters are read once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dianzan.ledger import Ledger, StoredCampaign
+from dianzan.roster import Candidate
+from results_api.changes import Changes
+from results_api.snapshot import Snapshots
+from tests.support.casting import voter
+from tests.support.client import candidates
+from tests.support.ledger_rows import entry, insert, november, published
+
+
+class Reads(Ledger):
+    """A ledger that counts how often each campaign's roster is read."""
+
+    rosters: dict[int, int]
+
+    async def candidates(self, campaign: int) -> dict[int, Candidate]:
+        self.rosters[campaign] = self.rosters.get(campaign, 0) + 1
+        return await super().candidates(campaign)
+
+
+@pytest.fixture
+async def campaign(ledger: Ledger) -> StoredCampaign:
+    return await published(ledger, november())
+
+
+async def test_only_a_change_of_its_campaign_wakes_a_reader(ledger: Ledger, campaign: StoredCampaign) -> None:
+    quiet = await published(ledger, november())
+    changes = Changes()
+    snapshots = Snapshots(ledger, changes)
+    await snapshots.refresh()
+    readers = {each.id: changes.next_of(each.id) for each in (campaign, quiet)}
+
+    await snapshots.refresh()
+    assert not any(reader.is_set() for reader in readers.values()), "nothing has changed"
+
+    await insert(ledger, campaign, entry((voter(1), [1])))
+    await snapshots.refresh()
+    assert {each for each, reader in readers.items() if reader.is_set()} == {campaign.id}
+
+
+async def test_likes_do_not_make_the_roster_be_read_again_but_an_import_does(
+    database_url: str, ledger: Ledger, campaign: StoredCampaign
+) -> None:
+    reads = await Reads.connect(database_url)
+    reads.rosters = {}
+    snapshots = Snapshots(reads, Changes())
+
+    async def count(likes: int) -> int:
+        await insert(ledger, campaign, entry((voter(f"{campaign.id} {likes}"), [1])))
+        await snapshots.refresh()
+        assert f'"likes":{likes}' in snapshots.of(campaign.id).event.body.decode()
+        return reads.rosters[campaign.number]
+
+    assert [await count(1), await count(2), await count(3)] == [1, 1, 1]
+    async with ledger.step(campaign.id) as step:
+        await step.put_candidates(campaign.number, [(6, candidates(6)[5])])
+    assert await count(4) == 2
+    assert "c06" in snapshots.of(campaign.id).candidates
+    await asyncio.wait_for(reads.aclose(), 10)
