@@ -137,9 +137,11 @@ async def test_the_record_does_not_tell_which_likes_are_of_one_person(campaign: 
 
     rows = list(csv.DictReader(io.StringIO(campaign.system.cli("record", campaign.id).stdout)))
 
-    c01, c02 = ([person_of[row["receipt"]] for row in rows if row["candidate"] == code] for code in ("c01", "c02"))
-    assert sorted(c01) == sorted(c02) == list(range(12))
-    assert c01 != c02, "row by row the same people"
+    c01, c02 = ([row["receipt"] for row in rows if row["candidate"] == code] for code in ("c01", "c02"))
+    assert (c01, c02) == (sorted(c01), sorted(c02)), "a receipt is a keyed hash of both: its order tells nothing"
+    first, second = ([person_of[receipt] for receipt in receipts] for receipts in (c01, c02))
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first != second, "row by row the same people"
 
 
 async def test_the_record_alone_gives_the_tally(sealed: Cast) -> None:
