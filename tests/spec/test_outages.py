@@ -250,5 +250,5 @@ async def test_a_store_that_has_lost_a_campaign_refuses_instead_of_counting_agai
     assert_problem(await voter.ask("c01"), 503, "store_unsafe")
     refused = campaign.system.cli("campaign", "publish", campaign.id, check=False)
     assert refused.returncode == 1
-    assert "The store has lost campaign" in refused.stderr
+    assert "The store has lost 4 of 4 shards" in refused.stderr
     assert_problem(await voter.ask("c01"), 503, "store_unsafe")

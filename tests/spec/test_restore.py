@@ -127,16 +127,16 @@ async def test_a_campaign_is_not_closed_on_a_lost_store_and_restored_it_is(new_c
 
 
 async def test_shards_that_were_closed_empty_are_rebuilt(new_campaign: NewCampaign) -> None:
-    campaign = await new_campaign()
+    campaign = await new_campaign(shards=1)
     await voted(campaign)
     await campaign.stores.lifecycle.close(campaign.id)
-    await lose(campaign, 0, 3)
-    await campaign.stores.store.close_gates(campaign.id, 4)
+    await lose(campaign, 0)
+    await campaign.stores.store.close_gates(campaign.id, 1)
 
     assert f"run dianzan restore {campaign.id}" in campaign.system.cli("seal", campaign.id, check=False).stderr
     said = campaign.system.cli("restore", campaign.id).stdout
 
-    assert said.startswith(f"Restored 2 shards of {campaign.id} with ")
+    assert said.startswith(f"Restored 1 shards of {campaign.id} with 24 likes")
     assert "Sealed" in campaign.system.cli("seal", campaign.id).stdout
 
 
@@ -202,12 +202,11 @@ async def test_two_restores_at_once_rebuild_once(new_campaign: NewCampaign) -> N
     assert "equal" in campaign.system.cli("recount", campaign.id).stdout
 
 
-@pytest.mark.logs_errors  # the worker may see in this moment that the store is behind
 async def test_a_count_that_the_ledgers_rows_do_not_bear_out_is_not_restored(new_campaign: NewCampaign) -> None:
     campaign = await new_campaign(shards=1)
     await voted(campaign, 2)
-    await sql(campaign, "UPDATE counts SET likes = likes + 1 WHERE campaign = $1", await number_of(campaign))
     await lose(campaign, 0)
+    await sql(campaign, "UPDATE counts SET likes = likes + 1 WHERE campaign = $1", await number_of(campaign))
 
     assert "Not opened: shard 0 counts" in campaign.system.cli("restore", campaign.id, check=False).stderr
     assert await gates(campaign) == [None]
