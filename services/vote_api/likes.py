@@ -78,7 +78,7 @@ class LikeRoute:
         metrics.REQUEST_SECONDS.observe(time.perf_counter() - started)
 
     # The life of a like request, in order: body, campaign, promise, token, class, candidates, ballot, batch, receipts.
-    # Everything before the batch is without I/O; everything after it cannot fail.
+    # Everything before the batch is without I/O, but for a ballot of unknown codes alone; all after it cannot fail.
     async def _like(self, campaign: str, scope: Scope, raw: bytes) -> LikeAnswer:
         document = self._watch.document(campaign)
         request = body.parse_like(raw, document.rules.likes_per_window)
