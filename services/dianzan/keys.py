@@ -41,6 +41,12 @@ def stream(campaign: str, shard: int) -> str:
     return f"{tag(campaign, shard)}:stream"
 
 
+def touch(key: str) -> str:
+    """Number in the slot of `key`: written where a replica must confirm what may have written nothing else."""
+    beside = key[: key.index("}") + 1] if key.startswith("{") else f"{{{key}}}"
+    return f"{beside}:touch"
+
+
 def marks_prefix(campaign: str, shard: int, window_day: int) -> str:
     """What `marks` begins with; the server function appends the bucket."""
     return f"{tag(campaign, shard)}:m:{window_day}:"
@@ -64,6 +70,7 @@ _PATTERNS: Final = {
     "gate": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:gate"),
     "counts": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:counts"),
     "stream": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:stream"),
+    "touch": re.compile(rf"\{{({CAMPAIGN_ID}:[0-9]+|{CAMPAIGNS}|dianzan:campaign:{CAMPAIGN_ID})\}}:touch"),
     "marks": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:m:[0-9]+:[0-9]+"),
     "people": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:p:[0-9]+"),
 }

@@ -138,11 +138,12 @@ class Lifecycle:
         while True:
             lengths = await self._store.backlog(stored.id, stored.rules.shards)
             waiting = [lengths[shard] for shard in shards]
-            if not any(waiting):
+            if all(entries == 0 for entries in waiting):  # None: the shard's server does not answer
                 return
             if time.monotonic() > deadline:
                 raise CampaignError(
-                    f"{sum(waiting)} batches still wait for the ledger. Is a tally worker running? "
+                    f"{sum(entries or 0 for entries in waiting)} batches still wait for the ledger. "
+                    "Is a tally worker running? "
                     "No like is lost; run this again when it is."
                 )
             await asyncio.sleep(0.1)

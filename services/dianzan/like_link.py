@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from dianzan import keys, wire
+from dianzan import faults, keys, store_promise, wire
 from dianzan.clock import Window, now_ms
 from dianzan.errors import (
     ApiError,
@@ -55,8 +55,8 @@ class LikeCall:
 
     def packed(self, sent_ms: int) -> bytes:
         """The call as it goes over the wire."""
-        packed: bytes = pack_command(  # hiredis types its argument as a tuple of one
-            (  # type: ignore[arg-type]
+        return _packed(
+            (
                 b"FCALL",
                 b"like_v1",
                 4,
@@ -73,21 +73,26 @@ class LikeCall:
                 self.ballots,
             )
         )
-        return packed
 
 
 class LikeLink:
-    """The one connection a vote API process has to a store node for likes; one pipeline in flight.
+    """The one connection a vote API process has to a store server for likes; one pipeline in flight.
 
     A reply belongs to a request by its place alone, so after any error the connection is dropped: what was in flight
     is unknown, and the same request asked again settles it.
     """
 
-    def __init__(self, client: Redis, *, on_open: Callable[[], Awaitable[None]] | None = None) -> None:
-        """`on_open` runs before the first likes of a new connection; what it raises refuses them."""
-        self._pool = client.connection_pool
+    def __init__(
+        self, client: Redis, *, replicated: bool = False, on_open: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """`replicated`: a like is counted once a replica holds it too. `on_open` runs before the first likes of a new
+        connection; what it raises refuses them.
+        """
+        self._client = client
+        self._replicated = replicated
         self._on_open = on_open
         self._connection: AbstractConnection | None = None
+        self._waitaof = False
 
     async def send(self, calls: Sequence[LikeCall]) -> list[list[Outcome] | ApiError]:
         """Send all calls as one pipeline; per call its outcomes or its refusal. Raises StoreUnavailable: unknown."""
@@ -95,16 +100,22 @@ class LikeLink:
             async with asyncio.timeout(STORE_TIMEOUT_S):
                 connection = await self._connected()
                 sent_ms = now_ms()
-                await connection.send_packed_command([call.packed(sent_ms) for call in calls])
+                end = self._end(calls[0])
+                faults.hit("batch.before_send")
+                await connection.send_packed_command([*(call.packed(sent_ms) for call in calls), *end])
+                faults.hit("batch.after_send")
                 replies = [await self._reply(connection, call) for call in calls]
+                confirmed = not end or store_promise.confirmed([await _any_reply(connection) for _ in end])
         except (RedisError, OSError, TimeoutError, StoreError) as error:
             await self.close()
             raise StoreUnavailable(f"The store did not answer ({type(error).__name__}); ask again.") from error
         except BaseException:
             await self.close()
             raise
+        if not confirmed:
+            replies = [reply if isinstance(reply, ApiError) else _unconfirmed() for reply in replies]
         if any(isinstance(reply, StoreUnavailable) for reply in replies):
-            # A refusal that is none of the function's: this server may have become a replica, or be another one.
+            # No refusal of the function's: this server may have become a replica, lost its own, or be another one.
             await self.close()
         return replies
 
@@ -116,19 +127,42 @@ class LikeLink:
 
     async def _connected(self) -> AbstractConnection:
         if self._connection is None:
-            connection = cast("AbstractConnection", self._pool.make_connection())  # type: ignore[no-untyped-call]
+            pool = self._client.connection_pool
+            connection = cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]
             await connection.connect()  # type: ignore[no-untyped-call]
             self._connection = connection
             if self._on_open is not None:
                 await self._on_open()
+            self._waitaof = self._replicated and await store_promise.has_waitaof(self._client)
         return self._connection
 
+    def _end(self, call: LikeCall) -> list[bytes]:
+        """What follows the calls in a pipeline: nothing, or what makes a replica confirm them."""
+        if not self._replicated:
+            return []
+        touch = keys.touch(keys.gate(call.campaign, call.shard))
+        return [_packed(command) for command in store_promise.confirmation(touch, waitaof=self._waitaof)]
+
     async def _reply(self, connection: AbstractConnection, call: LikeCall) -> list[Outcome] | ApiError:
-        try:
-            reply = await connection.read_response(disable_decoding=True)
-        except ResponseError as error:
-            return _refusal(str(error))
-        return wire.unpack_outcomes(reply, call.sizes)
+        reply = await _any_reply(connection)
+        return _refusal(str(reply)) if isinstance(reply, ResponseError) else wire.unpack_outcomes(reply, call.sizes)
+
+
+def _packed(command: Sequence[Any]) -> bytes:
+    packed: bytes = pack_command(command)  # type: ignore[arg-type]  # hiredis types it as a tuple of one
+    return packed
+
+
+async def _any_reply(connection: AbstractConnection) -> Any:
+    """The next reply, a refusal as its error."""
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except ResponseError as error:
+        return error
+
+
+def _unconfirmed() -> StoreUnavailable:
+    return StoreUnavailable("No replica has confirmed in time; ask again.")
 
 
 def _refusal(message: str) -> ApiError:

@@ -24,7 +24,11 @@ BALLOTS_PER_BATCH_MAX: Final = 4_096  # bounds the pipeline's bytes and what one
 LIKES_PER_BATCH_MAX: Final = 16_384  # 64 full calls, about 0.1 s of the store: far from its time-out
 BALLOTS_QUEUED_MAX: Final = 20_000  # about 1 s of one process at full speed; beyond it 503
 STORE_TIMEOUT_S: Final = 5.0  # then the batch is "unknown" and the connection is dropped
+REPLICA_WAIT_MS: Final = 1_000  # for a replica's word, and again for its disk's: usual are 1 ms; then "unknown"
+REPLICA_LAG_S_MAX: Final = 3  # replicas report every second
 CLOCK_SKEW_MS_MAX: Final = 5_000  # sender against store; beyond it a like might land in the wrong day
+STORE_FULL_SHARE: Final = 0.85  # of memory or disk; then likes are refused, so that flushing and closing have room
+BACKLOG_BYTES_MAX: Final = 2 * 1024**3  # streams of one server: an hour without Postgres at 15,000 likes/s of 35 bytes
 
 # The worker.
 ENTRIES_PER_FLUSH_MAX: Final = 512
@@ -41,3 +45,4 @@ TOKENS_MINTED_MAX: Final = 5_000_000  # one `dianzan token --count`
 assert LIKES_PER_CALL_MAX >= CANDIDATES_PER_BALLOT_MAX  # noqa: S101 a ballot is never split
 assert BALLOTS_PER_BATCH_MAX <= BALLOTS_QUEUED_MAX  # noqa: S101
 assert ENTRIES_PER_FLUSH_MAX * LIKES_PER_CALL_MAX >= LIKES_PER_FLUSH_MAX  # noqa: S101
+assert 2 * REPLICA_WAIT_MS < STORE_TIMEOUT_S * 1_000  # noqa: S101 WAIT, then WAITAOF

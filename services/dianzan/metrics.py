@@ -48,6 +48,21 @@ STORE_SAFE = Gauge(
     "dianzan_store_safe",
     "1 while the store keeps the promise, 0 while likes are refused or the promise is waived. 0: read /readyz.",
 )
+STORE_MEMORY_SHARE = Gauge(
+    "dianzan_store_memory_share",
+    "Memory a store server uses, of its limit (0 to 1). Likes are refused from 0.85 on: give it more, or find out why "
+    "nothing is flushed.",
+    ["server"],
+)
+STORE_DISK_SHARE = Gauge(
+    "dianzan_store_disk_share",
+    "Use of the store's disk (0 to 1), where this process can see it. Likes are refused from 0.85 on.",
+)
+BACKLOG_BYTES = Gauge(
+    "dianzan_backlog_bytes",
+    "Bytes of the streams on a store server. Likes are refused from DIANZAN_BACKLOG_BYTES_MAX on: worker or Postgres.",
+    ["server"],
+)
 CAMPAIGN_VERSION = Gauge(
     "dianzan_campaign_version",
     "Version of the campaign document this process serves. Differing between processes for over 5 s: the store.",

@@ -67,5 +67,5 @@ async def recount(store: VoteStore, ledger: Ledger, campaign: StoredCampaign) ->
         ledger=await ledger.recount_ledger(campaign.number),
         identities=await ledger.recount_identities(campaign.number),
         people=await ledger.recount_people(campaign.number),
-        waiting=sum(await store.backlog(campaign.id, shards)),
+        waiting=sum(entries or 0 for entries in await store.backlog(campaign.id, shards)),
     )

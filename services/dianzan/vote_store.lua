@@ -1,5 +1,5 @@
 #!lua name=dianzan
--- The store's side of a like, version 1. Loaded by vote_store.py; works on Redis >= 7.0 and Valkey >= 8.
+-- The store's side of a like, version 2. Loaded by vote_store.py; works on Redis >= 7.0 and Valkey >= 8.
 --
 -- A shard's keys share one hash tag, so every call below touches one slot. Functions are not rolled back:
 -- each checks everything before its first write.
@@ -8,7 +8,7 @@
 -- marks   hash    bytes 8-13 of a voter's hash -> candidate indexes of `width` bytes liked in the window
 -- ballot  bytes   voter 16 | class 1 | publisher 2 | network 4 | n 1 | n indexes of `width` bytes, big-endian
 
-local LIBRARY_VERSION = 1
+local LIBRARY_VERSION = 2
 local HEAD = 24               -- bytes of a ballot before its candidates
 local LIKES_MAX = 256         -- likes in one call; a call blocks the store
 local SKEW_MS_MAX = 5000      -- sender's clock against the store's
@@ -163,26 +163,12 @@ local function close_v1(keys)
   return redis.status_reply('OK')
 end
 
--- Shut an open shard that cannot be trusted, since its store was brought back from an older copy.
--- KEYS  gate, counts    ARGV  'published' or 'over', then pairs of candidate index, likes in the ledger
--- Returns 'behind' it counts fewer likes than the ledger and its gate is removed, 'reopened' the campaign is over and
---   it is closed again, else 'sound'.
-local function check_v1(keys, args)
+-- Take the gate from an open shard that cannot be trusted; a closed one stays closed.
+-- KEYS  gate      Returns the number of gates taken, 0 or 1.
+local function ungate_v1(keys)
   local gate = redis.call('GET', keys[1])
-  if not gate or gate == CLOSED then return 'sound' end
-  if args[1] == 'over' then
-    redis.call('SET', keys[1], CLOSED)
-    return 'reopened'
-  end
-  local found, counted = redis.call('HGETALL', keys[2]), {}
-  for i = 1, #found, 2 do counted[found[i]] = tonumber(found[i + 1]) end
-  for i = 2, #args, 2 do
-    if (counted[args[i]] or 0) < tonumber(args[i + 1]) then
-      redis.call('DEL', keys[1])
-      return 'behind'
-    end
-  end
-  return 'sound'
+  if not gate or gate == CLOSED then return 0 end
+  return redis.call('DEL', keys[1])
 end
 
 -- Remove keys of a shard that takes no likes, so that it can be written anew.
@@ -241,8 +227,8 @@ redis.register_function('open_v1', open_v1)
 redis.register_function('document_v1', document_v1)
 redis.register_function('announce_v1', announce_v1)
 -- Closing and removing must work in a full store too: refusing likes and freeing memory is how it recovers.
-redis.register_function{ function_name = 'check_v1', callback = check_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'clear_v1', callback = clear_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'close_v1', callback = close_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'remove_v1', callback = remove_v1, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'ungate_v1', callback = ungate_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'version_v1', callback = version_v1, flags = { 'no-writes' } }

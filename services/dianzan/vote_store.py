@@ -3,54 +3,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 
-from dianzan import keys, wire
+from dianzan import keys, store_promise, wire
 from dianzan.campaign import Document, Rules
 from dianzan.errors import StoreError, StoreUnavailable
-from dianzan.limits import STORE_TIMEOUT_S
+from dianzan.store_nodes import Node, StoreNodes
 
-LIBRARY: Final = "dianzan"
-LIBRARY_VERSION: Final = 1
 _GATE: Final = struct.Struct(">IHBIQQ")
-_CONNECT_TIMEOUT_S: Final = 2.0
 _CLOSED: Final = b"closed"  # a gate that takes no likes for good
 
-# What a server must be set to so that an answered like survives a crash of the store's process or its power.
-DURABLE_SETTINGS: Final = {
-    "appendonly": "yes",
-    "appendfsync": "always",
-    "no-appendfsync-on-rewrite": "no",
-    "maxmemory-policy": "noeviction",
-}
-
-
-def connect(url: str, *, connections_max: int = 32) -> Redis:
-    """A client that never retries by itself: a retry after a lost reply would run a command twice.
-
-    A command that finds all connections busy waits for one, at most as long as for an answer.
-    """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=STORE_TIMEOUT_S,
-        socket_connect_timeout=_CONNECT_TIMEOUT_S,
-        max_connections=connections_max,
-        timeout=STORE_TIMEOUT_S,
-    )
-    return Redis.from_pool(pool)
+Entries = list[tuple[bytes, dict[bytes, bytes]]]  # stream entry id, its fields
 
 
 def pack_gate(document: Document) -> bytes:
@@ -66,11 +35,6 @@ def pack_gate(document: Document) -> bytes:
     )
 
 
-@cache
-def _library_source() -> str:
-    return (files("dianzan") / "vote_store.lua").read_text(encoding="utf-8")
-
-
 @contextmanager
 def _answering() -> Iterator[None]:
     """Turn a store that is down into the 503 a voter sees."""
@@ -80,56 +44,29 @@ def _answering() -> Iterator[None]:
         raise StoreUnavailable(f"The store did not answer ({type(error).__name__}); ask again.") from error
 
 
-class Soundness(StrEnum):
-    """What `check_shard` has found, and made safe."""
-
-    sound = "sound"
-    behind = "behind"  # the gate is gone
-    reopened = "reopened"  # it is closed again
-
-
 class VoteStore:
     """Typed access to everything in the store but the like pipeline.
 
     What voters wait for raises StoreUnavailable where the store is down; the rest raises redis.RedisError.
     """
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, nodes: StoreNodes) -> None:
+        self._nodes = nodes
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._nodes.aclose()
 
-    # ---- the function library and the promise -------------------------------------------------------------------
+    async def refresh(self) -> None:
+        """Learn again which server of a cluster holds what; the caller does so after an error."""
+        await self._nodes.refresh()
 
     async def load_library(self) -> None:
-        """Load the function library unless the server has this version or a newer one."""
-        if (await self.library_version() or 0) < LIBRARY_VERSION:
-            await self._client.function_load(_library_source(), replace=True)
-
-    async def library_version(self) -> int | None:
-        """The version of the loaded library, None where there is none."""
-        try:
-            return int(await self._client.fcall_ro("version_v1", 0))
-        except ResponseError as error:
-            if "not found" in str(error).lower():
-                return None
-            raise
-
-    async def broken_promises(self) -> list[str]:
-        """Why this server does not keep the one-node promise, one sentence a setting; empty where it does."""
-        found = await self._client.config_get(*DURABLE_SETTINGS)
-        broken = [
-            f"{name} is {found.get(name, b'?')!r}: set it to {wanted}"
-            for name, wanted in DURABLE_SETTINGS.items()
-            if _text(found.get(name)) != wanted
-        ]
-        version = await self.library_version()
-        # A newer one serves too: its functions keep their names as long as their arguments.
-        if version is None or version < LIBRARY_VERSION:
-            broken.append(f"function library version is {version}, not {LIBRARY_VERSION}: run dianzan migrate")
-        return broken
+        """Load the function library on every server that does not have this version or a newer one."""
+        await self._nodes.known()
+        for node in self._nodes.all():
+            if (await store_promise.library_version(node.client) or 0) < store_promise.LIBRARY_VERSION:
+                await node.client.function_load(store_promise.library_source(), replace=True)
 
     # ---- campaigns ------------------------------------------------------------------------------------------------
 
@@ -139,17 +76,18 @@ class VoteStore:
         Raises StoreError where the store has a later one.
         """
         campaign, version = document.rules.id, str(document.version)
-        await self._call("document_v1", [keys.document(campaign)], version, document.model_dump_json())
-        await self._call("announce_v1", [keys.CAMPAIGNS], campaign, version)
+        await self._confirmed("document_v1", keys.document(campaign), version, document.model_dump_json())
+        await self._confirmed("announce_v1", keys.CAMPAIGNS, campaign, version)
 
     async def versions(self) -> dict[str, int]:
         """Campaign id -> version of its published document."""
-        found = await cast("Awaitable[dict[bytes, bytes]]", self._client.hgetall(keys.CAMPAIGNS))
+        node = await self._at(keys.CAMPAIGNS)
+        found = await cast("Awaitable[dict[bytes, bytes]]", node.client.hgetall(keys.CAMPAIGNS))
         return {campaign.decode(): int(version) for campaign, version in found.items()}
 
     async def document(self, campaign: str) -> Document | None:
         """The published document, None where there is none."""
-        body = await self._client.get(keys.document(campaign))
+        body = await (await self._at(keys.document(campaign))).client.get(keys.document(campaign))
         try:
             return Document.model_validate_json(body) if body else None
         except ValidationError as error:
@@ -163,12 +101,16 @@ class VoteStore:
         """
         gate, mode = pack_gate(document), "first" if first else "again"
         for shard in [shard for shard in range(document.rules.shards) if shard not in but]:
-            await self._call("open_v1", [keys.gate(document.rules.id, shard)], gate, mode)
+            await self._confirmed("open_v1", keys.gate(document.rules.id, shard), gate, mode)
 
     async def close_gates(self, campaign: str, shards: int) -> None:
         """Close every shard for good: after this returns no like is accepted anywhere."""
         for shard in range(shards):
-            await self._call("close_v1", [keys.gate(campaign, shard)])
+            await self._confirmed("close_v1", keys.gate(campaign, shard))
+
+    async def take_gate(self, campaign: str, shard: int) -> None:
+        """Take the gate from an open shard that cannot be trusted: it refuses until it is restored."""
+        await self._confirmed("ungate_v1", keys.gate(campaign, shard))
 
     async def gates_missing(self, campaign: str, shards: int) -> list[int]:
         """Shards that have no gate at all."""
@@ -179,8 +121,8 @@ class VoteStore:
         return [shard for shard, gate in enumerate(await self._gates(campaign, shards)) if gate == _CLOSED]
 
     async def _gates(self, campaign: str, shards: int) -> list[bytes | None]:
-        found = await self._client.mget([keys.gate(campaign, shard) for shard in range(shards)])
-        return cast("list[bytes | None]", found)
+        names = [keys.gate(campaign, shard) for shard in range(shards)]
+        return await self._each(names, lambda pipeline, name: pipeline.get(name))
 
     # ---- voters -----------------------------------------------------------------------------------------------------
 
@@ -190,43 +132,56 @@ class VoteStore:
         bucket = wire.bucket_of(voter, document.rules.buckets)
         key = keys.marks(document.rules.id, shard, window_day, bucket)
         with _answering():
-            mark = await cast("Awaitable[bytes | None]", self._client.hget(key, cast("str", wire.mark_field(voter))))
+            node = await self._at(key)
+            mark = await cast("Awaitable[bytes | None]", node.client.hget(key, cast("str", wire.mark_field(voter))))
         return wire.unpack_indexes(mark or b"", document.width)
 
     async def count_minted(self, campaign: str, network: int, minute: int) -> int:
         """Count one more token for a network in a minute and return how many that makes."""
         key = keys.tokens_minted(campaign, network, minute)
         with _answering():
-            pipeline = self._client.pipeline(transaction=True)
+            pipeline = (await self._at(key)).client.pipeline(transaction=True)
             pipeline.incr(key)
             pipeline.expire(key, 120)
             return int((await pipeline.execute())[0])
 
     # ---- the worker -------------------------------------------------------------------------------------------------
 
-    async def read_entries(
-        self, campaign: str, shard: int, count: int, *, after: bytes | None = None
-    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """The oldest entries of a shard's stream, or the oldest after an entry id, at most `count`."""
-        start = "-" if after is None else f"({after.decode()}"
-        found = await self._client.xrange(keys.stream(campaign, shard), min=start, count=count)
-        return cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
+    async def read_entries(self, campaign: str, shard: int, count: int, *, after: bytes | None = None) -> Entries:
+        """The oldest entries of a shard's stream, or the oldest after an entry id, at most `count`.
+
+        With a replica: entries that it holds too, else StoreUnavailable. What the ledger learnt of a like that a
+        failover then undid, the store would never know again.
+        """
+        stream, start = keys.stream(campaign, shard), "-" if after is None else f"({after.decode()}"
+        return cast("Entries", await self._held(stream, lambda asked: asked.xrange(stream, min=start, count=count)))
+
+    async def shard_view(self, campaign: str, shard: int, count: int) -> tuple[dict[int, int], Entries]:
+        """The shard's counters per candidate index, and at most `count` of its oldest entries, of one instant."""
+        counters, stream = keys.counts(campaign, shard), keys.stream(campaign, shard)
+        pipeline = (await self._at(stream)).client.pipeline(transaction=True)
+        pipeline.hgetall(counters)
+        pipeline.xrange(stream, count=count)
+        counted, entries = await pipeline.execute()
+        return _counts(counted), cast("Entries", entries)
 
     async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
         """Remove entries by (entry id, batch id); an entry that now carries another batch id stays."""
         pairs = [part for pair in committed for part in pair]
         return int(await self._call("remove_v1", [keys.stream(campaign, shard)], *pairs))
 
-    async def backlog(self, campaign: str, shards: int) -> list[int]:
-        """Entries waiting in each shard's stream."""
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for shard in range(shards):
-                pipeline.xlen(keys.stream(campaign, shard))
-            return [int(length) for length in await pipeline.execute()]
+    async def backlog(self, campaign: str, shards: int) -> list[int | None]:
+        """Entries waiting in each shard's stream, None where its server does not answer.
+
+        Raises redis.RedisError where none answers.
+        """
+        names = [keys.stream(campaign, shard) for shard in range(shards)]
+        return await self._each(names, lambda pipeline, name: pipeline.xlen(name), partly=True)
 
     async def people(self, campaign: str, shard: int, voters: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
         """Add voters per candidate index to the shard's HyperLogLogs and return their estimates (error 0.81%)."""
-        async with self._client.pipeline(transaction=False) as pipeline:
+        node = await self._at(keys.people(campaign, shard, 0))
+        async with node.client.pipeline(transaction=False) as pipeline:
             for candidate, hashes in voters.items():
                 pipeline.pfadd(keys.people(campaign, shard, candidate), *hashes)
                 pipeline.pfcount(keys.people(campaign, shard, candidate))
@@ -246,24 +201,13 @@ class VoteStore:
 
     async def shard_counts(self, campaign: str, shards: int) -> list[dict[int, int]]:
         """Likes per candidate index by the store's own counters, shard by shard."""
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for shard in range(shards):
-                pipeline.hgetall(keys.counts(campaign, shard))
-            replies = await pipeline.execute()
-        return [{int(candidate): int(likes) for candidate, likes in found.items()} for found in replies]
-
-    async def check_shard(self, campaign: str, shard: int, ledger: Mapping[int, int], *, is_over: bool) -> Soundness:
-        """Take the gate from an open shard that is behind the ledger; close an open one of a campaign that is over."""
-        pairs = [str(part) for pair in ledger.items() for part in pair]
-        names = [keys.gate(campaign, shard), keys.counts(campaign, shard)]
-        return Soundness((await self._call("check_v1", names, "over" if is_over else "published", *pairs)).decode())
+        names = [keys.counts(campaign, shard) for shard in range(shards)]
+        return [_counts(found) for found in await self._each(names, lambda pipeline, name: pipeline.hgetall(name))]
 
     async def bucket_fills(self, campaign: str, window_day: int, places: Sequence[tuple[int, int]]) -> list[int]:
         """Voters in each of the given (shard, bucket) places of a window."""
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for shard, bucket in places:
-                pipeline.hlen(keys.marks(campaign, shard, window_day, bucket))
-            return [int(fields) for fields in await pipeline.execute()]
+        names = [keys.marks(campaign, shard, window_day, bucket) for shard, bucket in places]
+        return await self._each(names, lambda pipeline, name: pipeline.hlen(name))
 
     async def drop_marks(self, rules: Rules, window_day: int) -> int:
         """Remove the dedup marks of one window; returns how many hashes went."""
@@ -272,7 +216,7 @@ class VoteStore:
             for start in range(0, rules.buckets, 1_000):
                 stop = min(start + 1_000, rules.buckets)
                 names = [keys.marks(rules.id, shard, window_day, bucket) for bucket in range(start, stop)]
-                removed += int(await self._client.unlink(*names))
+                removed += int(await (await self._at(names[0])).client.unlink(*names))
         return removed
 
     # ---- restore ----------------------------------------------------------------------------------------------------
@@ -284,7 +228,8 @@ class VoteStore:
         """
         pattern = keys.tag(rules.id, shard).replace("{", r"\{") + ":*"
         kept = {keys.stream(rules.id, shard), keys.gate(rules.id, shard)}
-        scanned = [key.decode() async for key in self._client.scan_iter(match=pattern, count=1_000)]
+        node = await self._at(keys.gate(rules.id, shard))
+        scanned = [key.decode() async for key in node.client.scan_iter(match=pattern, count=1_000)]
         found = [key for key in scanned if key not in kept]
         for start in range(0, len(found), 1_000):
             await self._call("clear_v1", [keys.gate(rules.id, shard), *found[start : start + 1_000]])
@@ -293,7 +238,8 @@ class VoteStore:
         self, document: Document, shard: int, window_day: int, voters: Mapping[bytes, Sequence[int]]
     ) -> None:
         """Set what each voter of a shard liked in a window."""
-        async with self._client.pipeline(transaction=False) as pipeline:
+        node = await self._at(keys.gate(document.rules.id, shard))
+        async with node.client.pipeline(transaction=False) as pipeline:
             for voter, candidates in voters.items():
                 bucket = wire.bucket_of(voter, document.rules.buckets)
                 key = keys.marks(document.rules.id, shard, window_day, bucket)
@@ -305,7 +251,8 @@ class VoteStore:
         self, document: Document, shard: int, window_day: int, voters: Collection[bytes]
     ) -> dict[bytes, tuple[int, ...]]:
         """What each of a shard's voters liked in a window, in one round trip."""
-        async with self._client.pipeline(transaction=False) as pipeline:
+        node = await self._at(keys.gate(document.rules.id, shard))
+        async with node.client.pipeline(transaction=False) as pipeline:
             for voter in voters:
                 bucket = wire.bucket_of(voter, document.rules.buckets)
                 key = keys.marks(document.rules.id, shard, window_day, bucket)
@@ -317,19 +264,80 @@ class VoteStore:
         """Set a shard's counters."""
         if likes:
             named = {str(candidate): str(count) for candidate, count in likes.items()}
-            await self._client.hset(keys.counts(campaign, shard), mapping=cast("Any", named))
+            key = keys.counts(campaign, shard)
+            await (await self._at(key)).client.hset(key, mapping=cast("Any", named))
 
-    async def time_ms(self) -> int:
-        """The store's clock in Unix milliseconds."""
-        seconds, micros = await self._client.time()
-        return seconds * 1000 + micros // 1000
+    async def clocks_ms(self) -> list[int]:
+        """Each server's clock in Unix milliseconds."""
+        await self._nodes.known()
+        times = [await node.client.time() for node in self._nodes.all()]
+        return [seconds * 1000 + micros // 1000 for seconds, micros in times]
+
+    # ---- one server, many servers -----------------------------------------------------------------------------------
+
+    async def _at(self, key: str) -> Node:
+        await self._nodes.known()
+        return self._nodes.of(key)
+
+    async def _each(
+        self, names: Sequence[str], command: Callable[[Pipeline, str], Any], *, partly: bool = False
+    ) -> list[Any]:
+        """One command a key, in one pipeline a server; replies in the order of the names.
+
+        `partly`: None for the keys of servers that do not answer, and an error only where none does.
+        """
+        await self._nodes.known()
+        replies: list[Any] = [None] * len(names)
+        failed: list[Exception] = []
+        groups = self._nodes.groups(names)
+        for places in groups:
+            try:
+                node = self._nodes.of(names[places[0]])
+                async with node.client.pipeline(transaction=False) as pipeline:
+                    for place in places:
+                        command(pipeline, names[place])
+                    for place, reply in zip(places, await pipeline.execute(), strict=True):
+                        replies[place] = reply
+            except (RedisError, OSError, TimeoutError) as error:
+                failed.append(error)
+                if not partly or len(failed) == len(groups):
+                    raise
+        return replies
 
     async def _call(self, function: str, names: Sequence[str], *args: bytes | str) -> Any:
+        node = await self._at(names[0])
         try:
-            return await self._client.fcall(function, len(names), *names, *args)
+            return await node.client.fcall(function, len(names), *names, *args)
         except ResponseError as error:
             raise StoreError(f"{function} was refused by the store: {error}") from error
 
+    async def _confirmed(self, function: str, key: str, *args: bytes | str) -> Any:
+        """Call a function of one key; with a replica, return once it holds the change too."""
+        try:
+            return await self._held(key, lambda asked: asked.fcall(function, 1, key, *args))
+        except ResponseError as error:
+            raise StoreError(f"{function} was refused by the store: {error}") from error
 
-def _text(value: object) -> str | None:
-    return value.decode() if isinstance(value, bytes) else cast("str | None", value)
+    async def _held(self, key: str, queue: Callable[[Pipeline], Any]) -> Any:
+        """The reply to one command; with a replica, once it holds all that the server had written by then.
+
+        Raises StoreUnavailable short of that. One connection from beginning to end, so that what is confirmed is this
+        server's history and not that of one promoted meanwhile.
+        """
+        client = (await self._at(key)).client
+        async with client.pipeline(transaction=False) as pipeline:
+            queue(pipeline)
+            if self._nodes.replicated:
+                waitaof = await store_promise.has_waitaof(client)
+                for command in store_promise.confirmation(keys.touch(key), waitaof=waitaof):
+                    pipeline.execute_command(*command)
+            reply, *confirmation = await pipeline.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
+        if self._nodes.replicated and not store_promise.confirmed(confirmation):
+            raise StoreUnavailable("No replica has confirmed in time; ask again.")
+        return reply
+
+
+def _counts(found: Mapping[bytes, bytes]) -> dict[int, int]:
+    return {int(candidate): int(likes) for candidate, likes in found.items()}

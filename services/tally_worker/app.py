@@ -9,8 +9,8 @@ from fastapi import FastAPI
 
 from dianzan import background
 from dianzan.ledger import Ledger
-from dianzan.vote_store import VoteStore, connect
-from tally_worker.audit import StoreAudit
+from dianzan.store_nodes import connect
+from dianzan.vote_store import VoteStore
 from tally_worker.consumer import Consumer, FlushLoop
 from tally_worker.gauge import BucketGauge
 from tally_worker.routes import router
@@ -24,18 +24,16 @@ def create_app(settings: WorkerSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         ledger = await Ledger.connect(settings.database_url)
-        store = VoteStore(connect(settings.redis_url))
+        store = VoteStore(connect(settings.redis_url, replicated=settings.store_mode == "replicated"))
         loop = FlushLoop(Consumer(store, ledger), ledger, store, flush_every_s=settings.flush_every_s)
         app.state.loop = loop
         flushing = background.spawn("flush", loop.run())
         sweeping = background.spawn("sweep", Sweeper(store, ledger).run())
-        auditing = background.spawn("audit", StoreAudit(store, ledger).run())
         sampling = background.spawn("gauge", BucketGauge(store, ledger).run())
         yield
         loop.stop()
         await flushing
         await background.stop(sampling)
-        await background.stop(auditing)
         await background.stop(sweeping)
         await store.aclose()
         await ledger.aclose()

@@ -163,7 +163,7 @@ class FlushLoop:
             shards = [shard for shard, entries in enumerate(waiting) if entries]
             random.shuffle(shards)
             likes += await self._flush_campaign(campaign, shards)
-            metrics.BACKLOG.labels(campaign.id).set(sum(waiting))
+            metrics.BACKLOG.labels(campaign.id).set(sum(entries or 0 for entries in waiting))
             self._gauged.add(campaign.id)
         return likes
 

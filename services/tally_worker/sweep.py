@@ -22,7 +22,7 @@ CLOCK_STEADY_S = 3_600.0  # on one machine the three clocks are one: it must not
 
 
 class Sweeper:
-    """Drops the marks of a window once it ended MARKS_KEPT_DAYS ago by three clocks: the store's, Postgres's, ours.
+    """Drops the marks of a window once it ended MARKS_KEPT_DAYS ago by all clocks: the store's, Postgres's, ours.
 
     A store or Postgres that is down only puts the sweep off.
     """
@@ -51,7 +51,7 @@ class Sweeper:
 
     async def run_once(self) -> int:
         """Sweep every campaign once; returns the bucket hashes removed, 0 while the clocks disagree."""
-        clocks = [now_ms(), await self._store.time_ms(), to_ms(await self._ledger.now())]
+        clocks = [now_ms(), *await self._store.clocks_ms(), to_ms(await self._ledger.now())]
         if max(clocks) - min(clocks) > CLOCK_SKEW_MS_MAX:
             _log.warning("the sweep is put off: clocks differ", clocks_ms=clocks)
             return 0

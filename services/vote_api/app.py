@@ -12,11 +12,11 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from dianzan import background, problem
+from dianzan import background, faults, problem
 from dianzan.errors import ApiError
-from dianzan.like_link import LikeLink
-from dianzan.vote_store import VoteStore, connect
-from vote_api.batcher import Batcher
+from dianzan.store_nodes import connect
+from dianzan.vote_store import VoteStore
+from vote_api.batchers import Batchers
 from vote_api.body import ClientGone
 from vote_api.likes import App, LikeRoute
 from vote_api.openapi import describe
@@ -32,24 +32,28 @@ def create_app(settings: VoteSettings) -> App:
     From the outside in: the promise's header, the like route, FastAPI. FastAPI's own layers cost a like as much as
     everything else together, so the like route stands before them.
     """
-    client = connect(settings.redis_url)
-    store = VoteStore(client)
+    faults.arm(settings.faults)
+    nodes = connect(settings.redis_url, replicated=settings.store_mode == "replicated")
+    store = VoteStore(nodes)
     # On connections of its own: a crowd of voters' reads must not make the store look away.
-    watched = VoteStore(connect(settings.redis_url, connections_max=4))
-    watch = StoreWatch(watched, allow_weak_store=settings.allow_weak_store)
-    batcher = Batcher(LikeLink(client, on_open=watch.recheck))
+    watched = nodes.sharing(connections_max=4)
+    watch = StoreWatch(
+        watched,
+        allow_weak_store=settings.allow_weak_store,
+        backlog_bytes_max=settings.backlog_bytes_max,
+        store_folder=settings.store_folder,
+    )
+    batchers = Batchers(nodes, watch)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await watch.refresh()
         watching = background.spawn("store-watch", watch.run())
-        sending = background.spawn("batcher", batcher.run())
         yield
-        batcher.close()
-        await sending
+        await batchers.aclose()
         await background.stop(watching)
         await watched.aclose()
-        await store.aclose()
+        await nodes.aclose()
 
     app = FastAPIOffline(  # /docs without a CDN, which readers in China may not reach
         title="dianzan vote API",
@@ -71,7 +75,7 @@ def create_app(settings: VoteSettings) -> App:
         app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(ClientGone, _on_hang_up)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    return PromiseHeader(LikeRoute(app, watch=watch, batcher=batcher, store=store), watch=watch)
+    return PromiseHeader(LikeRoute(app, watch=watch, batchers=batchers, store=store), watch=watch)
 
 
 async def _on_error(_request: Request, raised: Exception) -> Response:

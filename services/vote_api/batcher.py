@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dianzan import logs, metrics
+from dianzan import faults, logs, metrics
 from dianzan.campaign import Document
 from dianzan.clock import Window, now_ms
 from dianzan.errors import ApiError, Overloaded, StoreUnavailable
@@ -68,6 +68,11 @@ class Batcher:
         self._arrived.set()
         return decided
 
+    @property
+    def queued(self) -> int:
+        """Ballots that wait for the next pipeline."""
+        return len(self._queue)
+
     async def run(self) -> None:
         """Send batches until `close` was called and the queue is empty."""
         while self._queue or not self._closing:
@@ -103,11 +108,11 @@ class Batcher:
             _fail(batch, StoreUnavailable("The store's answer could not be read; ask again."))
             raise
         else:
+            faults.hit("batch.before_answer")
             for call, group, reply in zip(calls, groups, replies, strict=True):
                 _answer(call, group, reply)
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
         metrics.BATCH_BALLOTS.observe(len(batch))
-        metrics.QUEUE_BALLOTS.set(len(self._queue))
 
 
 def _calls(batch: Sequence[_Waiting]) -> tuple[list[LikeCall], list[list[_Waiting]]]:

@@ -17,7 +17,8 @@ from dianzan.identity import Voter
 from dianzan.vote_store import VoteStore
 from dianzan.wire import Status
 from vote_api import body
-from vote_api.batcher import Batcher, Decision
+from vote_api.batcher import Decision
+from vote_api.batchers import Batchers
 from vote_api.body import ClientGone, Receive, Scope
 from vote_api.watch import StoreWatch
 
@@ -51,8 +52,8 @@ _encode = msgspec.json.Encoder().encode
 class LikeRoute:
     """Answers `POST /v1/campaigns/{campaign}/likes`; everything else goes on to the app behind it."""
 
-    def __init__(self, app: App, *, watch: StoreWatch, batcher: Batcher, store: VoteStore) -> None:
-        self._app, self._watch, self._batcher, self._store = app, watch, batcher, store
+    def __init__(self, app: App, *, watch: StoreWatch, batchers: Batchers, store: VoteStore) -> None:
+        self._app, self._watch, self._batchers, self._store = app, watch, batchers, store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; errors become problem documents here and nowhere else on this path."""
@@ -77,14 +78,13 @@ class LikeRoute:
             await _reply(send, 200, "application/json", _encode(answer), _NO_STORE)
         metrics.REQUEST_SECONDS.observe(time.perf_counter() - started)
 
-    # The life of a like request, in order: body, campaign, promise, token, class, candidates, ballot, batch, receipts.
+    # The life of a like request, in order: body, campaign, token, class, candidates, ballot, server, batch, receipts.
     # Everything before the batch is without I/O, but for a ballot of unknown codes alone; all after it cannot fail.
     async def _like(self, campaign: str, scope: Scope, raw: bytes) -> LikeAnswer:
         document = self._watch.document(campaign)
         request = body.parse_like(raw, document.rules.likes_per_window)
         voter = document.key.read_token(body.token_of(scope, request.token), time.time())
         require_voting(document, voter)
-        self._watch.require_promise()
         client = scope["client"]
         network = document.key.network_tag(client[0]) if client else 0
         try:
@@ -100,7 +100,7 @@ class LikeRoute:
             return await self._nothing_known(document, voter, codes)
         ballot = wire.pack_ballot(voter, network, indexes, document.width)
         shard = wire.shard_of(voter.hash, document.rules.shards)
-        return answer_of(document, voter, codes, await self._batcher.cast(document, shard, ballot, len(indexes)))
+        return answer_of(document, voter, codes, await self._batchers.cast(document, shard, ballot, len(indexes)))
 
     async def _nothing_known(self, document: Document, voter: Voter, codes: Sequence[str]) -> LikeAnswer:
         at_ms = now_ms()

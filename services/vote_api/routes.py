@@ -234,9 +234,9 @@ async def healthz() -> dict[str, str]:
     summary="Whether likes are taken now",
 )
 async def readyz(watch: Watch) -> JSONResponse:
-    """503 while the store is down or does not keep the promise. Postgres plays no part: likes do not need it."""
-    promise: Literal["kept", "broken", "waived"] = "waived" if watch.waived else "broken" if watch.broken else "kept"
-    answer = Readiness(ready=watch.ready, promise=promise, reasons=watch.broken)
+    """503 while no store server may take likes: down, full, or its promise broken. Likes do not need Postgres."""
+    promise: Literal["kept", "broken", "waived"] = "waived" if watch.waived else "kept" if watch.kept else "broken"
+    answer = Readiness(ready=watch.ready, promise=promise, reasons=watch.reasons)
     headers = {} if watch.ready else {"retry-after": "1"}
     return JSONResponse(answer.model_dump(), status_code=200 if watch.ready else 503, headers=headers)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
+from dianzan.limits import BACKLOG_BYTES_MAX
 from dianzan.settings import Settings
 
 
@@ -13,6 +16,12 @@ class VoteSettings(Settings):
     vote_port: int = Field(default=8000, ge=0, le=65_535, description="Port of the vote API.")
     allow_weak_store: bool = Field(
         default=False, description="For development: serve although the store does not keep the promise, and say so."
+    )
+    backlog_bytes_max: int = Field(
+        default=BACKLOG_BYTES_MAX, ge=1, description="Likes are refused while one server's streams hold more bytes."
+    )
+    store_folder: Path | None = Field(
+        default=None, description="A folder on the store's disk, where visible here: likes are refused at 85% full."
     )
     tokens_per_network_minute: int = Field(
         default=6_000, ge=1, description="Voter tokens one network (/24 or /48) may ask for in a minute."

@@ -13,8 +13,10 @@ from redis.asyncio import Redis
 
 from dianzan.ledger import Ledger
 from dianzan.like_link import LikeLink
-from dianzan.vote_store import VoteStore, connect
+from dianzan.store_nodes import open_client
+from dianzan.vote_store import VoteStore
 from tests.support.guards import leaked_keys
+from tests.support.nodes import one_server
 from tests.support.servers import LEDGERS, STORES, running_ledger, running_store
 
 _databases = itertools.count(1)
@@ -42,9 +44,9 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def _emptied(url: str) -> AsyncIterator[Redis]:
-    client = connect(url)
+    client = open_client(url)
     await client.flushall()
-    await VoteStore(client).load_library()
+    await VoteStore(one_server(client)).load_library()
     yield client
     leaked = await leaked_keys(url)
     await client.aclose()
@@ -68,7 +70,7 @@ async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 def store(client: Redis) -> VoteStore:
     """The store edge under test."""
-    return VoteStore(client)
+    return VoteStore(one_server(client))
 
 
 @pytest.fixture

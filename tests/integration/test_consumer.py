@@ -20,6 +20,7 @@ from dianzan.vote_store import VoteStore
 from dianzan.wire import Entry
 from tally_worker.consumer import NOTHING, Consumer, FlushLoop
 from tests.support.casting import Model, today, voter, waiting
+from tests.support.nodes import one_server
 from tests.support.way import Way, ballots, make_way
 
 ROUNDS_MAX = 100
@@ -89,7 +90,7 @@ async def test_likes_cast_while_a_flush_commits_stay_for_the_next(way: Way, valk
 
     await way.cast(*ballots(100, 200))
 
-    await way.flush(Consumer(CastsMeanwhile(valkey), way.ledger))
+    await way.flush(Consumer(CastsMeanwhile(one_server(valkey)), way.ledger))
 
     assert sum(entry.like_count for entry in await waiting(way.store, way.document)) > 0
     await way.flush()

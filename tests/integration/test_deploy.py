@@ -13,14 +13,17 @@ import pytest
 import typer
 import yaml
 
+from dianzan import store_promise
 from dianzan.cli.main import app
 from dianzan.embedded_folder import database_url, redis_url
 from dianzan.embedded_servers import PostgresServer, ValkeyServer
 from dianzan.limits import BODY_BYTES_MAX
 from dianzan.settings import Settings
-from dianzan.vote_store import VoteStore, connect
+from dianzan.store_nodes import open_client
+from dianzan.vote_store import VoteStore
 from results_api.settings import ResultsSettings
 from tally_worker.settings import WorkerSettings
+from tests.support.nodes import one_server
 from tests.support.servers import POSTGRES_15, REDIS_7_0, DebianPostgres, DebianRedis
 from vote_api.settings import VoteSettings
 
@@ -218,11 +221,11 @@ async def test_a_store_on_the_shipped_settings_keeps_the_promise(kind: type[Ship
         pytest.skip("Debian's redis-server is not installed (apt install redis-server)")
     server = kind(tmp_path / "store") if kind is ShippedRedis else kind(tmp_path / "store", 0, [])
     server.start()
-    client = connect(redis_url(tmp_path / "store"))
+    client = open_client(redis_url(tmp_path / "store"))
     try:
-        store = VoteStore(client)
+        store = VoteStore(one_server(client))
         await store.load_library()
-        assert await store.broken_promises() == []
+        assert await store_promise.broken_promises(client, replicated=False) == []
         assert (await client.config_get("hash-max-listpack-entries")).popitem()[1] in (b"512", "512")
     finally:
         await client.aclose()

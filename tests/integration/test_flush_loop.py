@@ -16,6 +16,7 @@ from dianzan.ledger import AWAY, Ledger
 from dianzan.like_link import LikeLink
 from dianzan.vote_store import VoteStore
 from tally_worker.consumer import Consumer, FlushLoop
+from tests.support.nodes import one_server
 from tests.support.store_state import configured
 from tests.support.wait import until
 from tests.support.way import Way, ballots, make_way
@@ -80,7 +81,7 @@ async def test_the_loop_goes_on_after_the_store_was_away(way: Way, valkey: Redis
     class AwayAtFirst(VoteStore):
         refusals = 2
 
-        async def backlog(self, campaign: str, shards: int) -> list[int]:
+        async def backlog(self, campaign: str, shards: int) -> list[int | None]:
             if self.refusals:
                 self.refusals -= 1
                 raise redis.exceptions.ConnectionError("the store is away")
@@ -89,7 +90,7 @@ async def test_the_loop_goes_on_after_the_store_was_away(way: Way, valkey: Redis
     await way.cast(*ballots(0, 100))
     refused = more_errors("ConnectionError")
 
-    async with looping(AwayAtFirst(valkey), way.ledger):
+    async with looping(AwayAtFirst(one_server(valkey)), way.ledger):
         await all_in(way)
 
     assert await refused()
@@ -121,7 +122,7 @@ async def test_the_loop_goes_on_after_a_failover_between_commit_and_removal(way:
     await way.cast(*ballots(0, 100))
     failed = more_errors("StoreError")
 
-    async with looping(FailsOver(valkey), way.ledger):
+    async with looping(FailsOver(one_server(valkey)), way.ledger):
         await all_in(way)
 
     assert await failed()

@@ -16,7 +16,8 @@ from dianzan import like_link
 from dianzan.campaign import Document
 from dianzan.errors import StoreUnavailable
 from dianzan.like_link import LikeLink
-from dianzan.vote_store import VoteStore, connect
+from dianzan.store_nodes import open_client
+from dianzan.vote_store import VoteStore
 from tests.support.casting import Ballot, answered, call_of, calls_of, cast, document, identities, voter, waiting
 from tests.support.wait import until
 
@@ -117,7 +118,7 @@ async def test_a_like_whose_answer_was_lost_is_counted_once_when_asked_again(
 ) -> None:
     proxy = DeafProxy(store_url)
     async with proxy.listening() as url:
-        through = connect(url)
+        through = open_client(url)
         link = LikeLink(through)
         await cast(link, campaign, (voter("first"), [1]))
         proxy.deaf = True
@@ -153,7 +154,7 @@ async def test_a_stalled_store_is_answered_as_unknown_within_the_time_out(
 
 
 async def test_a_store_that_is_away_is_answered_as_unknown(unused_tcp_port: int, campaign: Document) -> None:
-    away = connect(f"redis://127.0.0.1:{unused_tcp_port}/0")
+    away = open_client(f"redis://127.0.0.1:{unused_tcp_port}/0")
     with pytest.raises(StoreUnavailable):
         await cast(LikeLink(away), campaign, (A, [1]))
     await away.aclose()

@@ -17,6 +17,7 @@ from dianzan.ledger import Ledger
 from dianzan.lifecycle import Lifecycle
 from dianzan.like_link import LikeLink
 from dianzan.vote_store import VoteStore, pack_gate
+from tests.support.nodes import one_server
 from tests.support.wait import until
 from tests.support.way import Way, make_way
 
@@ -27,7 +28,7 @@ class Slow(VoteStore):
     """Waits before it opens gates, until it is let go on."""
 
     def __init__(self, client: Redis) -> None:
-        super().__init__(client)
+        super().__init__(one_server(client))
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def open_gates(self, document: Document, **how: Any) -> None:

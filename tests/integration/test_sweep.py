@@ -25,6 +25,7 @@ from tally_worker import sweep
 from tally_worker.sweep import Sweeper
 from tests.support.casting import answered, call_of, hours_ago, voter
 from tests.support.client import candidates, rules
+from tests.support.nodes import one_server
 from tests.support.wait import until
 
 VOTERS = [voter(n) for n in range(20)]
@@ -56,7 +57,7 @@ class Old:
 
 
 async def make_old(valkey: Redis, ledger: Ledger, link: LikeLink, **changes: Any) -> Old:
-    store = VoteStore(valkey)
+    store = VoteStore(one_server(valkey))
     lifecycle = Lifecycle(store, ledger)
     wanted = rules(**{"opens": hours_ago(240), "closes": hours_ago(-24), "shards": 2, **changes})
     await lifecycle.create(wanted)
@@ -118,8 +119,8 @@ async def test_a_sweep_that_died_before_it_was_recorded_is_done_again(
 async def test_a_clock_that_differs_puts_the_sweep_off(
     old: Old, monkeypatch: pytest.MonkeyPatch, whose: str, ahead_ms: int
 ) -> None:
-    async def store_ms() -> int:
-        return now_ms() + ahead_ms
+    async def store_ms() -> list[int]:
+        return [now_ms() + ahead_ms]
 
     async def ledger_now() -> object:
         return hours_ago(-ahead_ms / 3_600_000)
@@ -128,7 +129,7 @@ async def test_a_clock_that_differs_puts_the_sweep_off(
         case "worker":
             monkeypatch.setattr(sweep, "now_ms", lambda: now_ms() + ahead_ms)
         case "store":
-            monkeypatch.setattr(old.store, "time_ms", store_ms)
+            monkeypatch.setattr(old.store, "clocks_ms", store_ms)
         case "postgres":
             monkeypatch.setattr(old.ledger, "now", ledger_now)
 
@@ -155,7 +156,7 @@ async def test_the_one_window_of_a_whole_campaign_stays_until_long_after_its_end
 
 
 async def test_a_draft_is_left_alone(valkey: Redis, ledger: Ledger) -> None:
-    store = VoteStore(valkey)
+    store = VoteStore(one_server(valkey))
     await Lifecycle(store, ledger).create(rules(opens=hours_ago(900), closes=hours_ago(800)))
 
     assert await Sweeper(store, ledger).run_once() == 0
@@ -164,16 +165,16 @@ async def test_a_draft_is_left_alone(valkey: Redis, ledger: Ledger) -> None:
 async def test_a_store_that_is_away_only_puts_the_sweep_off(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "SWEEP_EVERY_S", 0.01)
     monkeypatch.setattr(sweep, "CLOCK_STEADY_S", 0.0)
-    usual, refusals = old.store.time_ms, 2
+    usual, refusals = old.store.clocks_ms, 2
 
-    async def away_at_first() -> int:
+    async def away_at_first() -> list[int]:
         nonlocal refusals
         if refusals:
             refusals -= 1
             raise redis.exceptions.ConnectionError("the store is away")
         return await usual()
 
-    monkeypatch.setattr(old.store, "time_ms", away_at_first)
+    monkeypatch.setattr(old.store, "clocks_ms", away_at_first)
     sweeping = asyncio.create_task(Sweeper(old.store, old.ledger).run())
 
     async def swept() -> bool:

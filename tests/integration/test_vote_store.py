@@ -11,14 +11,15 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from dianzan import keys, vote_store, wire
+from dianzan import keys, store_promise, wire
 from dianzan.campaign import State
 from dianzan.clock import now_ms
 from dianzan.errors import (
     StoreError,
 )
 from dianzan.like_link import LikeLink
-from dianzan.vote_store import DURABLE_SETTINGS, LIBRARY_VERSION, VoteStore
+from dianzan.store_promise import DURABLE_SETTINGS, LIBRARY_VERSION
+from dianzan.vote_store import VoteStore
 from tests.support.casting import (
     call_of,
     cast,
@@ -131,30 +132,31 @@ async def test_an_entry_is_removed_once_and_only_with_its_own_batch(store: VoteS
 
 async def test_the_library_is_loaded_upgraded_and_never_taken_back(client: Redis, store: VoteStore) -> None:
     async def serve(version: int) -> None:
-        source = vote_store._library_source().replace(
+        source = store_promise.library_source().replace(
             f"LIBRARY_VERSION = {LIBRARY_VERSION}", f"LIBRARY_VERSION = {version}"
         )
         await client.function_load(source, replace=True)
 
-    await client.function_delete(vote_store.LIBRARY)
-    assert await store.library_version() is None
+    await client.function_delete(store_promise.LIBRARY)
+    assert await store_promise.library_version(client) is None
     await store.load_library()
-    assert await store.library_version() == LIBRARY_VERSION
+    assert await store_promise.library_version(client) == LIBRARY_VERSION
 
     await serve(LIBRARY_VERSION - 1)
-    assert any("library" in why for why in await store.broken_promises())
+    assert any("library" in why for why in await store_promise.broken_promises(client, replicated=False))
     await store.load_library()
-    assert await store.library_version() == LIBRARY_VERSION
+    assert await store_promise.library_version(client) == LIBRARY_VERSION
 
     await serve(LIBRARY_VERSION + 1)
     await store.load_library()
-    assert await store.library_version() == LIBRARY_VERSION + 1
-    assert await store.broken_promises() == [], "a newer library serves older programs"
+    assert await store_promise.library_version(client) == LIBRARY_VERSION + 1
+    assert await store_promise.broken_promises(client, replicated=False) == [], "a newer library serves older programs"
     await serve(LIBRARY_VERSION)
 
 
-async def test_the_store_as_it_is_started_here_keeps_the_promise(store: VoteStore) -> None:
-    assert await store.broken_promises() == []
+async def test_the_store_as_it_is_started_here_keeps_the_promise(client: Redis, store: VoteStore) -> None:
+    await store.load_library()
+    assert await store_promise.broken_promises(client, replicated=False) == []
 
 
 WEAK = {
@@ -168,15 +170,15 @@ WEAK = {
 @pytest.mark.parametrize("name", DURABLE_SETTINGS)
 async def test_every_weak_setting_breaks_the_promise_and_is_named(client: Redis, store: VoteStore, name: str) -> None:
     async with configured(client, name, WEAK[name]):
-        [broken] = await store.broken_promises()
+        [broken] = await store_promise.broken_promises(client, replicated=False)
     assert broken.startswith(name)
     assert WEAK[name] in broken
 
 
 async def test_a_store_without_the_library_breaks_the_promise(client: Redis, store: VoteStore) -> None:
-    await client.function_delete(vote_store.LIBRARY)
+    await client.function_delete(store_promise.LIBRARY)
 
-    [broken] = await store.broken_promises()
+    [broken] = await store_promise.broken_promises(client, replicated=False)
 
     assert "library" in broken
     with pytest.raises(ResponseError):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from redis.asyncio import Redis
 
-from dianzan import keys, vote_store
+from dianzan import keys, store_promise
 from dianzan.campaign import Document
-from dianzan.errors import CampaignUnknown, StoreUnsafe, Unavailable
+from dianzan.errors import CampaignUnknown, Overloaded, StoreUnavailable, StoreUnsafe, Unavailable
 from dianzan.like_link import LikeLink
-from dianzan.vote_store import VoteStore, connect
+from dianzan.limits import BACKLOG_BYTES_MAX
+from dianzan.store_nodes import Node, StoreNodes, connect
+from dianzan.vote_store import VoteStore
 from tests.support.casting import call_of, document, voter
+from tests.support.nodes import one_server
 from tests.support.servers import running_store
 from tests.support.store_state import configured
 from vote_api import watch as watch_module
@@ -28,13 +34,23 @@ async def campaign(store: VoteStore) -> Document:
 
 
 @pytest.fixture
-def watch(store: VoteStore) -> StoreWatch:
-    return StoreWatch(store, allow_weak_store=False)
+def nodes(client: Redis) -> StoreNodes:
+    return one_server(client)
 
 
 @pytest.fixture
-def waiving(store: VoteStore) -> StoreWatch:
-    return StoreWatch(store, allow_weak_store=True)
+def node(nodes: StoreNodes) -> Node:
+    return nodes.all()[0]
+
+
+@pytest.fixture
+def watch(nodes: StoreNodes) -> StoreWatch:
+    return StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=BACKLOG_BYTES_MAX)
+
+
+@pytest.fixture
+def waiving(nodes: StoreNodes) -> StoreWatch:
+    return StoreWatch(nodes, allow_weak_store=True, backlog_bytes_max=BACKLOG_BYTES_MAX)
 
 
 @pytest.fixture
@@ -42,22 +58,22 @@ def checked_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "PROMISE_EVERY_S", 0.0)
 
 
-async def test_nothing_is_known_before_the_first_read(watch: StoreWatch) -> None:
+async def test_nothing_is_known_before_the_first_read(watch: StoreWatch, node: Node) -> None:
     assert not watch.ready
     with pytest.raises(Unavailable) as refused:
         watch.document("any")
     assert not isinstance(refused.value, StoreUnsafe)
-    with pytest.raises(StoreUnsafe):
-        watch.require_promise()
+    with pytest.raises(StoreUnavailable):
+        watch.require(node)
 
 
-async def test_a_store_that_keeps_the_promise_is_ready_without_a_waiver(watch: StoreWatch) -> None:
+async def test_a_store_that_keeps_the_promise_is_ready_without_a_waiver(watch: StoreWatch, node: Node) -> None:
     await watch.refresh()
 
     assert watch.ready
     assert not watch.waived
-    assert watch.broken == []
-    watch.require_promise()
+    assert watch.reasons == []
+    watch.require(node)
 
 
 async def test_campaigns_are_known_changed_and_forgotten_by_their_version(
@@ -93,7 +109,7 @@ async def test_a_document_is_read_again_only_when_its_version_changed(store: Vot
 
 @pytest.mark.usefixtures("checked_every_time")
 async def test_a_setting_that_weakens_the_promise_stops_likes_until_it_is_mended(
-    client: Redis, store: VoteStore, watch: StoreWatch
+    client: Redis, store: VoteStore, watch: StoreWatch, node: Node
 ) -> None:
     made = document()
     await store.publish_document(made)
@@ -102,17 +118,17 @@ async def test_a_setting_that_weakens_the_promise_stops_likes_until_it_is_mended
     async with configured(client, "appendfsync", "everysec"):
         await watch.refresh()
         assert not watch.ready
-        assert "appendfsync" in watch.broken[0]
+        assert "appendfsync" in watch.reasons[0]
         with pytest.raises(StoreUnsafe):
-            watch.require_promise()
+            watch.require(node)
         assert watch.document(made.rules.id) == made
 
     await watch.refresh()
-    watch.require_promise()
+    watch.require(node)
 
 
 @pytest.mark.usefixtures("checked_every_time")
-async def test_a_waiver_takes_likes_on_a_weak_store_and_says_so(client: Redis, waiving: StoreWatch) -> None:
+async def test_a_waiver_takes_likes_on_a_weak_store_and_says_so(client: Redis, waiving: StoreWatch, node: Node) -> None:
     await waiving.refresh()
     assert not waiving.waived
 
@@ -120,26 +136,26 @@ async def test_a_waiver_takes_likes_on_a_weak_store_and_says_so(client: Redis, w
         await waiving.refresh()
         assert waiving.ready
         assert waiving.waived
-        waiving.require_promise()
+        waiving.require(node)
 
 
 async def test_another_version_of_the_library_breaks_the_promise(client: Redis, watch: StoreWatch) -> None:
-    await client.function_delete(vote_store.LIBRARY)
+    await client.function_delete(store_promise.LIBRARY)
 
     await watch.refresh()
 
     assert not watch.ready
-    assert "library" in watch.broken[0]
+    assert "library" in watch.reasons[0]
 
 
 async def test_a_newer_library_serves_too(client: Redis, store: VoteStore, watch: StoreWatch) -> None:
-    newer = vote_store._library_source().replace("LIBRARY_VERSION = 1", "LIBRARY_VERSION = 2")
+    newer = store_promise.library_source().replace("LIBRARY_VERSION = 2", "LIBRARY_VERSION = 3")
     await client.function_load(newer, replace=True)
     try:
         await watch.refresh()
         assert watch.ready
     finally:
-        await client.function_delete(vote_store.LIBRARY)
+        await client.function_delete(store_promise.LIBRARY)
         await store.load_library()
 
 
@@ -187,10 +203,10 @@ async def test_a_document_that_cannot_be_read_keeps_the_last_one_and_all_other_c
 
 
 async def test_a_new_connection_for_likes_finds_a_weak_store_at_once(
-    client: Redis, store: VoteStore, watch: StoreWatch, campaign: Document
+    client: Redis, store: VoteStore, watch: StoreWatch, node: Node, campaign: Document
 ) -> None:
     await watch.refresh()
-    link = LikeLink(client, on_open=watch.recheck)
+    link = LikeLink(client, on_open=partial(watch.recheck, node))
     async with configured(client, "appendfsync", "everysec"):
         with pytest.raises(StoreUnsafe):
             await link.send([call_of(campaign, [(voter("A"), [1])])])
@@ -206,33 +222,93 @@ async def test_the_promise_is_not_checked_every_second(client: Redis, watch: Sto
     async with configured(client, "appendfsync", "everysec"):
         await watch.refresh()
 
-    assert watch.broken == []
+    assert watch.reasons == []
 
 
 async def test_a_store_that_comes_back_weaker_is_found_out_at_once(tmp_path: Path) -> None:
     folder, made = tmp_path / "data", document()
     with running_store("valkey-wheel", folder) as url:
-        client = connect(url)
-        store = VoteStore(client)
+        nodes = connect(url)
+        client, store = nodes.all()[0].client, VoteStore(nodes)
         await store.load_library()
         await store.publish_document(made)
-        watch = StoreWatch(store, allow_weak_store=False)
+        watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=BACKLOG_BYTES_MAX)
         await watch.refresh()
         assert watch.ready
 
     await watch.refresh()
     assert not watch.ready
-    assert "does not answer" in watch.broken[0]
+    assert "does not answer" in watch.reasons[0]
     assert watch.document(made.rules.id) == made
 
     with running_store("valkey-wheel", folder):
         await client.config_set("appendfsync", "everysec")
         await watch.refresh()
         assert not watch.ready
-        assert "appendfsync" in watch.broken[0]
+        assert "appendfsync" in watch.reasons[0]
 
         await client.config_set("appendfsync", "always")
         await watch.refresh()
         assert watch.ready
         assert watch.document(made.rules.id) == made
-        await client.aclose()
+        await nodes.aclose()
+
+
+# ---- room -----------------------------------------------------------------------------------------------------------
+
+
+async def test_likes_are_refused_from_85_percent_of_the_stores_memory_on(
+    client: Redis, watch: StoreWatch, node: Node
+) -> None:
+    used = int((await client.info("memory"))["used_memory"])
+    async with configured(client, "maxmemory", str(int(used / 0.9))):
+        await watch.refresh()
+        with pytest.raises(Overloaded):
+            watch.require(node)
+        assert "memory" in watch.reasons[0]
+        assert not watch.ready
+    async with configured(client, "maxmemory", str(int(used / 0.7))):
+        await watch.refresh()
+        watch.require(node)
+        assert watch.ready
+
+
+async def test_likes_are_refused_while_too_many_bytes_wait_for_the_ledger(
+    client: Redis, store: VoteStore, link: LikeLink, nodes: StoreNodes, node: Node
+) -> None:
+    made = document(shards=2)
+    await store.open_gates(made, first=True)
+    await store.publish_document(made)
+    watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=3_000)
+    await watch.refresh()
+    watch.require(node)
+    await link.send([call_of(made, [(voter(n), [1])]) for n in range(100)])
+
+    await watch.refresh()
+
+    with pytest.raises(Overloaded):
+        watch.require(node)
+    assert "wait for the ledger" in watch.reasons[0]
+    await client.delete(*(keys.stream(made.rules.id, shard) for shard in range(2)))
+    await watch.refresh()
+    watch.require(node)
+
+
+async def test_likes_are_refused_from_85_percent_of_the_stores_disk_on(
+    nodes: StoreNodes, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=BACKLOG_BYTES_MAX, store_folder=tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: _Disk(used=86, free=14))
+    await watch.refresh()
+    with pytest.raises(Overloaded):
+        watch.require(node)
+    assert "86% of the store's disk" in watch.reasons[0]
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: _Disk(used=84, free=16))
+    await watch.refresh()
+    watch.require(node)
+
+
+class _Disk(NamedTuple):
+    used: int
+    free: int

@@ -14,7 +14,8 @@ import pytest
 from dianzan import keys
 from dianzan.cli.stores import Stores, open_stores
 from dianzan.embedded import EmbeddedStores, find_stores
-from dianzan.vote_store import DURABLE_SETTINGS, connect
+from dianzan.store_nodes import open_client
+from dianzan.store_promise import DURABLE_SETTINGS
 from tests.spec.test_errors import assert_problem
 from tests.support.client import CampaignClient, VoterClient, candidates, publish, rules
 from tests.support.database import until_in_ledger
@@ -172,7 +173,7 @@ async def test_postgres_down_stops_no_like_and_all_appear_when_it_is_back(
 @asynccontextmanager
 async def weak_store(campaign: CampaignClient) -> AsyncIterator[None]:
     """The store's settings keep no promise until the block ends."""
-    client = connect(campaign.system.stores.redis_url)
+    client = open_client(campaign.system.stores.redis_url)
     try:
         for name, value in WEAK.items():
             await client.config_set(name, value)
@@ -241,7 +242,7 @@ async def test_a_store_that_has_lost_a_campaign_refuses_instead_of_counting_agai
     voter = await campaign.voter()
     await voter.like("c01")
     await until_in_ledger(campaign, 1)
-    client = connect(campaign.system.stores.redis_url)
+    client = open_client(campaign.system.stores.redis_url)
     for shard in range(4):
         lost = [key async for key in client.scan_iter(match=f"{keys.tag(campaign.id, shard)}:*")]
         await client.delete(*lost)

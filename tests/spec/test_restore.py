@@ -9,7 +9,7 @@ import pytest
 from dianzan import keys
 from dianzan.campaign import State
 from dianzan.restore import Restorer
-from dianzan.vote_store import connect
+from dianzan.store_nodes import open_client
 from tests.conftest import NewCampaign
 from tests.spec.test_errors import assert_problem
 from tests.spec.test_seal import no_worker
@@ -20,7 +20,7 @@ from tests.support.wait import until
 
 async def lose(campaign: CampaignClient, *shards: int) -> None:
     """Remove all that the store holds of these shards, as a disk that came back empty would."""
-    client = connect(campaign.system.stores.redis_url)
+    client = open_client(campaign.system.stores.redis_url)
     try:
         for shard in shards:
             pattern = keys.tag(campaign.id, shard) + ":*"
@@ -33,7 +33,7 @@ async def lose(campaign: CampaignClient, *shards: int) -> None:
 
 async def gates(campaign: CampaignClient) -> list[bytes | str | None]:
     """What stands in each shard's gate."""
-    client = connect(campaign.system.stores.redis_url)
+    client = open_client(campaign.system.stores.redis_url)
     try:
         shards = (await campaign.stores.lifecycle.stored(campaign.id)).rules.shards
         return [await client.get(keys.gate(campaign.id, shard)) for shard in range(shards)]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import pytest
 
 from dianzan import keys
-from dianzan.vote_store import connect
+from dianzan.store_nodes import open_client
 from tests.conftest import NewCampaign
 from tests.spec.conftest import ReadAgain
 from tests.spec.test_errors import assert_problem
@@ -193,7 +193,7 @@ async def test_a_recount_finds_a_count_that_was_changed(campaign: CampaignClient
 async def test_a_recount_finds_a_counter_of_the_store_that_was_changed(campaign: CampaignClient) -> None:
     await cast_in(campaign)
     await until_in_ledger(campaign, 5)
-    client = connect(campaign.system.stores.redis_url)
+    client = open_client(campaign.system.stores.redis_url)
     await client.hincrby(keys.counts(campaign.id, 0), "3", 7)
     await client.aclose()
 

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from dianzan import keys
-from dianzan.vote_store import connect
+from dianzan.store_nodes import open_client
 
 ERROR_LEVELS = ("error", "critical")
 # asyncpg 0.32 leaves this future behind, to be found by the garbage collector at any later moment, when a server ends a
@@ -17,7 +17,7 @@ LEFT_BY_ASYNCPG = "ConnectionError('unexpected connection_lost() call')"
 
 async def leaked_keys(redis_url: str) -> list[str]:
     """Keys in the store that have no place in keys.py."""
-    client = connect(redis_url)
+    client = open_client(redis_url)
     try:
         found = [key.decode("utf-8", "replace") async for key in client.scan_iter(count=1_000)]
     finally:

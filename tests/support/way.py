@@ -17,6 +17,7 @@ from dianzan.vote_store import VoteStore
 from tally_worker.consumer import Consumer, Flush
 from tests.support.casting import Ballot, cast_many, voter
 from tests.support.client import candidates, rules
+from tests.support.nodes import one_server
 
 
 class Killed(Exception):
@@ -86,14 +87,14 @@ class Way:
 
 
 async def make_way(valkey: Redis, ledger: Ledger, link: LikeLink, *, shards: int) -> Way:
-    store = VoteStore(valkey)
+    store = VoteStore(one_server(valkey))
     lifecycle = Lifecycle(store, ledger)
     wanted = rules(shards=shards)
     await lifecycle.create(wanted)
     await lifecycle.import_candidates(wanted.id, candidates(5))
     document = await lifecycle.publish(wanted.id)
     campaign = await lifecycle.stored(wanted.id)
-    late = Consumer(DiesBeforeRemoval(valkey), ledger)
+    late = Consumer(DiesBeforeRemoval(one_server(valkey)), ledger)
     early = DiesBeforeCommit(store, ledger)
     return Way(store, ledger, link, lifecycle, document, campaign, Consumer(store, ledger), early, late)
 

@@ -22,6 +22,8 @@ built = st.one_of(
     st.tuples(st.builds(keys.gate, campaigns, counts), st.just("gate")),
     st.tuples(st.builds(keys.counts, campaigns, counts), st.just("counts")),
     st.tuples(st.builds(keys.stream, campaigns, counts), st.just("stream")),
+    st.tuples(st.builds(keys.touch, st.builds(keys.gate, campaigns, counts)), st.just("touch")),
+    st.tuples(st.builds(keys.touch, st.builds(keys.document, campaigns)), st.just("touch")),
     st.tuples(st.builds(keys.marks, campaigns, counts, counts, counts), st.just("marks")),
     st.tuples(st.builds(keys.people, campaigns, counts, counts), st.just("people")),
 )
@@ -88,7 +90,11 @@ def test_any_other_text_is_no_key(text: str) -> None:
         ("{a:0}:m:20780", None),
         ("{a:0}:p:0", "people"),
         ("{a:0}:p:", None),
-        ("{a:0}:touch", None),
+        ("{a:0}:touch", "touch"),
+        ("{dianzan:campaigns}:touch", "touch"),
+        ("{dianzan:campaign:a}:touch", "touch"),
+        ("{a}:touch", None),
+        ("{a:0}:touched", None),
         ("", None),
     ],
 )

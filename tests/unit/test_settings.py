@@ -9,7 +9,7 @@ from dianzan import limits, metrics
 from dianzan.identity import CampaignKey, Voter, VoterClass
 from dianzan.roster import CODE_CHARS_MAX
 from dianzan.settings import Settings
-from dianzan.vote_store import DURABLE_SETTINGS
+from dianzan.store_promise import DURABLE_SETTINGS
 from results_api.settings import ResultsSettings
 from tally_worker.settings import WorkerSettings
 from vote_api.settings import VoteSettings

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dianzan import like_link, limits, vote_store, wire
+from dianzan import like_link, limits, store_promise, vote_store, wire
 from dianzan.errors import ApiError, EntryUndecodable, StoreError
 from dianzan.identity import VOTER_BYTES, Voter, VoterClass
 from dianzan.wire import Entry, Outcome, Status
@@ -202,7 +202,7 @@ def lua_number(name: str) -> int:
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        ("LIBRARY_VERSION", vote_store.LIBRARY_VERSION),
+        ("LIBRARY_VERSION", store_promise.LIBRARY_VERSION),
         ("HEAD", len(BALLOT) - 2),
         ("LIKES_MAX", limits.LIKES_PER_CALL_MAX),
         ("SKEW_MS_MAX", limits.CLOCK_SKEW_MS_MAX),
@@ -213,8 +213,8 @@ def test_a_constant_of_the_function_library_is_pythons(name: str, number: int) -
 
 
 def test_the_library_names_its_version_and_itself_as_python_does() -> None:
-    assert LUA.startswith(f"#!lua name={vote_store.LIBRARY}\n")
-    assert f"version {vote_store.LIBRARY_VERSION}." in LUA.splitlines()[1]
+    assert LUA.startswith(f"#!lua name={store_promise.LIBRARY}\n")
+    assert f"version {store_promise.LIBRARY_VERSION}." in LUA.splitlines()[1]
 
 
 def test_status_bytes_are_the_functions() -> None:

@@ -19,7 +19,8 @@ from dianzan.embedded import StoreAddresses, find_stores
 from dianzan.errors import DianzanError, LedgerError, StoreError
 from dianzan.ledger import AWAY, Ledger
 from dianzan.lifecycle import Lifecycle
-from dianzan.vote_store import VoteStore, connect
+from dianzan.store_nodes import connect
+from dianzan.vote_store import VoteStore
 
 DATA_DEFAULT = Path(".dianzan")
 # What Postgres answers where the password, the user or the database of the address is wrong.
