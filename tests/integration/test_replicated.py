@@ -1,0 +1,202 @@
+"""The replicated mode on real servers: what a replica does not hold is not answered `counted`, and not flushed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from dianzan import keys, store_promise
+from dianzan.campaign import Document
+from dianzan.embedded_folder import read_password, redis_url
+from dianzan.embedded_servers import Server, ValkeyServer
+from dianzan.errors import RulesMoved, StoreUnavailable, StoreUnsafe
+from dianzan.like_link import LikeLink
+from dianzan.limits import BACKLOG_BYTES_MAX
+from dianzan.store_nodes import StoreNodes, connect, open_client
+from dianzan.vote_store import VoteStore
+from tests.support.casting import Ballot, call_of, cast, document, voter
+from tests.support.servers import REDIS_7_0, DebianRedis
+from tests.support.wait import until
+from vote_api.watch import StoreWatch
+
+A, B = voter("a"), voter("b")
+KINDS = ("valkey-wheel", "redis-7.0")  # the second has no WAITAOF
+
+
+@dataclass
+class Pair:
+    """A primary and its replica, which may be stopped for a while."""
+
+    nodes: StoreNodes
+    primary: Redis
+    replica: Redis
+    primary_port: int
+    replica_server: Server
+
+    @contextmanager
+    def deaf_replica(self) -> Iterator[None]:
+        """The replica's process does nothing for the length of the block; its connections stay open."""
+        os.kill(self.replica_server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.replica_server.pid, signal.SIGCONT)
+
+    async def in_step(self) -> bool:
+        return not await store_promise.broken_promises(self.primary, replicated=True)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    folder = tmp_path_factory.mktemp("pair")
+    servers = [_server(request.param, folder / name) for name in ("primary", "replica")]
+    for server in servers:
+        server.start()
+    nodes = connect(redis_url(servers[0].folder), replicated=True)
+    [primary], replica = nodes.all(), open_client(redis_url(servers[1].folder))
+    found = Pair(nodes, primary.client, replica, servers[0].port, servers[1])
+    await VoteStore(nodes).load_library()
+    await replica.config_set("masterauth", read_password(servers[0].folder))
+    await replica.replicaof("127.0.0.1", str(servers[0].port))
+    await until(found.in_step, what="the replica is in step")
+    yield found
+    await nodes.aclose()
+    await replica.aclose()
+    for server in servers:
+        server.stop()
+
+
+def _server(kind: str, folder: Path) -> Server:
+    if kind == "valkey-wheel":
+        return ValkeyServer(folder, 0, [])
+    if not REDIS_7_0.is_file():
+        pytest.skip("Debian's redis-server is not installed (apt install redis-server)")
+    return DebianRedis(folder)
+
+
+@pytest.fixture(autouse=True)
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_promise, "REPLICA_WAIT_MS", 200)
+
+
+@pytest.fixture
+def store(pair: Pair) -> VoteStore:
+    return VoteStore(pair.nodes)
+
+
+@pytest.fixture
+async def campaign(pair: Pair, store: VoteStore) -> Document:
+    await until(pair.in_step, what="the replica is in step")
+    made = document(shards=1)
+    await store.open_gates(made, first=True)
+    return made
+
+
+@pytest.fixture
+async def link(pair: Pair) -> AsyncIterator[LikeLink]:
+    opened = LikeLink(pair.primary, replicated=True)
+    yield opened
+    await opened.close()
+
+
+async def is_unknown(link: LikeLink, campaign: Document, ballot: Ballot) -> bool:
+    """Whether a ballot sent now is answered "ask again"."""
+    [reply] = await link.send([call_of(campaign, [ballot])])
+    return isinstance(reply, StoreUnavailable)
+
+
+async def test_a_counted_like_is_on_the_replica(pair: Pair, campaign: Document, link: LikeLink) -> None:
+    assert await cast(link, campaign, (A, [1, 2])) == ["cc"]
+
+    assert await pair.replica.hgetall(keys.counts(campaign.rules.id, 0)) == {b"1": b"1", b"2": b"1"}
+
+
+async def test_a_like_that_no_replica_holds_is_unknown_until_one_does(
+    pair: Pair, campaign: Document, link: LikeLink
+) -> None:
+    await cast(link, campaign, (B, [1]))
+    with pair.deaf_replica():
+        assert await is_unknown(link, campaign, (A, [1]))
+
+    assert await cast(link, campaign, (A, [1])) == ["a"]
+
+
+async def test_a_repeat_on_another_connection_is_not_answered_before_the_replica_holds_the_first(
+    pair: Pair, campaign: Document, link: LikeLink
+) -> None:
+    other = LikeLink(pair.primary, replicated=True)
+    await cast(link, campaign, (B, [1]))
+    await cast(other, campaign, (B, [2]))
+    with pair.deaf_replica():
+        assert await is_unknown(link, campaign, (A, [1]))
+        assert await is_unknown(other, campaign, (A, [1]))
+
+    assert await cast(other, campaign, (A, [1])) == ["a"]
+    await other.close()
+
+
+async def test_a_refusal_stays_what_it_is_where_no_replica_confirms(
+    pair: Pair, store: VoteStore, campaign: Document, link: LikeLink
+) -> None:
+    stale = campaign.model_copy(update={"version": campaign.version - 1})
+    with pair.deaf_replica():
+        [refused] = await link.send([call_of(stale, [(A, [1])])])
+    assert isinstance(refused, RulesMoved)
+
+
+async def test_a_worker_reads_only_what_a_replica_holds(
+    pair: Pair, store: VoteStore, campaign: Document, link: LikeLink
+) -> None:
+    await cast(link, campaign, (A, [1]))
+    with pair.deaf_replica(), pytest.raises(StoreUnavailable):
+        await store.read_entries(campaign.rules.id, 0, 10)
+
+    assert len(await store.read_entries(campaign.rules.id, 0, 10)) == 1
+
+
+async def test_a_gate_is_not_closed_before_the_replica_has_closed_it(
+    pair: Pair, store: VoteStore, campaign: Document
+) -> None:
+    with pair.deaf_replica(), pytest.raises(StoreUnavailable):
+        await store.close_gates(campaign.rules.id, 1)
+
+    await store.close_gates(campaign.rules.id, 1)
+    assert await pair.replica.get(keys.gate(campaign.rules.id, 0)) == b"closed"
+
+
+async def test_likes_are_refused_before_they_are_sent_while_no_replica_is_in_step(
+    pair: Pair, campaign: Document
+) -> None:
+    watch = StoreWatch(pair.nodes, allow_weak_store=False, backlog_bytes_max=BACKLOG_BYTES_MAX)
+    [node] = pair.nodes.all()
+    link = LikeLink(node.client, replicated=True, on_open=partial(watch.recheck, node))
+    host, port = (await pair.replica.info("replication"))["master_host"], str(pair.primary_port)
+    await pair.replica.replicaof("NO", "ONE")
+    try:
+
+        async def alone() -> bool:
+            return not await pair.in_step()
+
+        await until(alone, what="the primary has lost its replica")
+        await watch.refresh()
+        assert "0 replicas are connected" in watch.reasons[0]
+        with pytest.raises(StoreUnsafe):
+            await cast(link, campaign, (A, [1]))
+        assert await pair.primary.exists(keys.counts(campaign.rules.id, 0)) == 0
+    finally:
+        await pair.replica.replicaof(host, port)
+        await link.close()
+
+
+async def test_a_replica_takes_no_likes_itself(pair: Pair) -> None:
+    assert "this server is a replica: likes go to the primary" in await store_promise.broken_promises(
+        pair.replica, replicated=True
+    )
