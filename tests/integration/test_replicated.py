@@ -64,13 +64,14 @@ async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     [primary], replica = nodes.all(), open_client(redis_url(servers[1].folder))
     found = Pair(nodes, primary.client, replica, servers[0].port, servers[1])
     await VoteStore(nodes).load_library()
+    await primary.client.config_set("repl-diskless-sync-delay", "0")
     await replica.config_set("masterauth", read_password(servers[0].folder))
     await replica.replicaof("127.0.0.1", str(servers[0].port))
     await until(found.in_step, what="the replica is in step")
     yield found
     await nodes.aclose()
     await replica.aclose()
-    for server in servers:
+    for server in reversed(servers):  # a primary that ends waits for its replica
         server.stop()
 
 
