@@ -1,0 +1,106 @@
+"""Runs the failure tests: `python -m tests.faults --smoke | --full [--seed N] [--only TEXT] [--report FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import secrets
+import sys
+import tempfile
+import time
+import traceback
+from itertools import groupby
+from pathlib import Path
+
+from tests.faults import report, scenarios
+from tests.faults.registry import Scenario
+from tests.faults.report import Shown
+from tests.faults.run import run_cycle
+
+CYCLE_S_MAX = 240.0
+
+
+def main() -> int:
+    """0: every scenario held and every control failed; 1: not so; 2: usage."""
+    options = _options()
+    wanted = [s for s in scenarios.all_of() if options.only.lower() in s.name.lower()]
+    if options.list:
+        print("\n".join(s.name for s in wanted))
+        return 0
+    if not wanted:
+        print(f"No scenario is named like {options.only!r}: --list shows them all.", file=sys.stderr)
+        return 2
+    print(f"seed {options.seed}", flush=True)
+    shown = asyncio.run(_run(wanted, options))
+    print("\n" + report.table(shown))
+    if options.report:
+        report.write(options.report, shown, seed=options.seed, mode="full" if options.full else "smoke")
+    failed = [each for each in shown if not each.skipped and not each.passed]
+    skipped = [each for each in shown if each.skipped]
+    for each in skipped:
+        print(f"skipped: {each.scenario.name}: {each.skipped}")
+    for each in failed:
+        print(f"\nFAILED: {each.scenario.name}\n{each.error}")
+        print("\n".join(f"  {v.kind}: {v.example}" for outcome in each.outcomes for v in outcome.violations))
+    return 1 if failed or (skipped and options.no_skips) else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    how_long = parser.add_mutually_exclusive_group(required=False)
+    how_long.add_argument("--smoke", action="store_true", help="a cycle or two of each scenario (default)")
+    how_long.add_argument("--full", action="store_true", help="many cycles of each")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9), help="repeats the voters of a run")
+    parser.add_argument("--only", default="", help="scenarios whose name contains this")
+    parser.add_argument("--cycles", type=int, help="cycles of each scenario, instead of its own number")
+    parser.add_argument("--report", type=Path, help="write the table here, and JSON lines beside it")
+    parser.add_argument("--no-skips", action="store_true", help="a scenario that cannot run here is a failure")
+    parser.add_argument("--list", action="store_true", help="print the names and end")
+    return parser.parse_args()
+
+
+async def _run(wanted: list[Scenario], options: argparse.Namespace) -> list[Shown]:
+    shown = {each.name: Shown(each, skipped=each.missing) for each in wanted}
+    able = [each for each in wanted if not each.missing]
+    with tempfile.TemporaryDirectory(prefix="dianzan-faults-", ignore_cleanup_errors=True) as folder:
+        for number, (maker, group) in enumerate(groupby(able, key=lambda each: each.world)):
+            found = list(group)
+            try:
+                async with maker(_made(Path(folder) / f"world{number}")) as world:
+                    for each in found:
+                        await _cycles(shown[each.name], world, options)
+            except Exception:  # noqa: BLE001 the other worlds' scenarios go on
+                print(traceback.format_exc(), flush=True)
+                for each in found:
+                    shown[each.name].error = shown[each.name].error or "its world did not start or end as it should"
+    return list(shown.values())
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+async def _cycles(shown: Shown, world: object, options: argparse.Namespace) -> None:
+    each = shown.scenario
+    cycles = options.cycles or (each.full if options.full else each.smoke)
+    started = time.monotonic()
+    for cycle in range(cycles):
+        rng = random.Random(f"{options.seed} {each.name} {cycle}")
+        try:
+            async with asyncio.timeout(CYCLE_S_MAX):
+                outcome = await run_cycle(world, each.fault, rng, likes=each.likes, **each.campaign)  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001 the other scenarios go on
+            shown.error = f"cycle {cycle}: {traceback.format_exc()}"
+            break
+        shown.outcomes.append(outcome)
+        if outcome.violations:
+            break
+    shown.seconds = time.monotonic() - started
+    verdict = "held" if shown.passed and not each.must_fail else "failed, as it must" if shown.passed else "FAILED"
+    print(f"{shown.seconds:6.1f} s  {len(shown.outcomes):3} cycles  {verdict}  {each.name}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

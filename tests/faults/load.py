@@ -1,0 +1,170 @@
+"""Voters: they like, repeat themselves, ask again through another API, go over their quota, and write it all down."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from dianzan.campaign import Document
+from dianzan.identity import Voter, VoterClass
+from tests.faults.checker import acknowledged, unresolved
+from tests.faults.http import Connection
+from tests.faults.journal import Attempt, Heard, Journal
+from tests.support.wait import until
+
+REPEATS = 0.10  # of the attempts: a like asked before, by the same voter
+ELSEWHERE = 0.05  # of the attempts: the same through another API process
+ANSWER_S_MAX = 12.0  # above everything the service itself waits for
+# Refusals that say that nothing was counted; every other 5xx is unknown.
+REFUSALS = frozenset({"store_unsafe", "overloaded", "clock_skewed", "rules_moved"})
+
+
+class Load:
+    """Some voters at work at once, each with a connection to each API process, at a bounded rate together."""
+
+    def __init__(
+        self,
+        document: Document,
+        ports: Sequence[int],
+        journal: Path,
+        rng: random.Random,
+        *,
+        voters: int = 24,
+        likes_per_s: float = 300.0,
+    ) -> None:
+        self.document = document
+        self.journal = Journal(journal)
+        self._ports = ports
+        self._rng = rng
+        self._voters = voters
+        self._pause_s = voters / likes_per_s
+        self._quota = document.rules.likes_per_window
+        self._asked: list[tuple[bytes, tuple[str, ...]]] = []
+        self._stopping = False
+        self.voter_count: int | None = None  # None: a new voter for nearly every attempt
+        self.favourite: str | None = None  # a candidate that everybody likes
+
+    # ---- at work ----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Voters are at work for the length of the block."""
+        self._stopping = False
+        tasks = [asyncio.create_task(self._work(random.Random(self._rng.random()))) for _ in range(self._voters)]
+        try:
+            yield
+        finally:
+            self._stopping = True
+            await asyncio.gather(*tasks)
+
+    async def until_liked(self, likes: int, *, within_s: float = 30.0) -> None:
+        """Wait for that many more answers of 200."""
+        goal = self.answered() + likes
+
+        async def reached() -> bool:
+            return self.answered() >= goal
+
+        await until(reached, within_s=within_s, what=f"{likes} more requests are answered")
+
+    def answered(self, *, since_s: float = 0.0, api: int | None = None) -> int:
+        """Answers of 200 to what was asked after an instant, of one API process or all."""
+        return sum(a.heard is Heard.ok and a.asked_s >= since_s and api in (None, a.api) for a in self.journal.attempts)
+
+    async def serving_again(self, healed_s: float, *, apis: Sequence[int], within_s: float) -> float:
+        """Seconds from the heal until each of these API processes has answered a request asked after it."""
+
+        async def served() -> bool:
+            return all(self.answered(since_s=healed_s, api=api) for api in apis)
+
+        await until(served, within_s=within_s, what="every API process serves again")
+        return (
+            max(
+                min(
+                    a.heard_s
+                    for a in self.journal.attempts
+                    if a.heard is Heard.ok and a.asked_s >= healed_s and a.api == n
+                )
+                for n in apis
+            )
+            - healed_s
+        )
+
+    async def resolve(self, *, within_s: float = 60.0) -> None:
+        """Ask again for everything unknown until each like has an answer, or the campaign is over."""
+        deadline = time.monotonic() + within_s
+        connections = [Connection(port) for port in self._ports]
+        over = False
+        while (left := unresolved(self.journal.attempts)) and not over:
+            assert time.monotonic() < deadline, f"{len(left)} likes are still unknown after {within_s} s"
+            by_voter: dict[bytes, list[str]] = {}
+            for code, voter in left:
+                by_voter.setdefault(voter, []).append(code)
+            for voter, codes in by_voter.items():
+                attempt = await self.ask(connections, 0, voter, codes[: self._quota])
+                over = over or attempt.code == "closed"
+                if attempt.heard is not Heard.ok:
+                    await asyncio.sleep(0.1)  # as a voter's phone waits
+        for connection in connections:
+            connection.close()
+
+    async def ask(self, connections: Sequence[Connection], api: int, voter: bytes, codes: Sequence[str]) -> Attempt:
+        """One attempt, noted before and after."""
+        attempt = await self.journal.ask(voter, codes, api)
+        token = self.document.key.token(Voter(voter, VoterClass.device, 0), 2**31)
+        path = f"/v1/campaigns/{self.document.rules.id}/likes"
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                status, body = await connections[api].ask("POST", path, token=token, body={"candidates": codes})
+        except (OSError, EOFError, TimeoutError, ValueError) as error:
+            self.journal.hear(attempt, Heard.unknown, code=type(error).__name__)
+            return attempt
+        if status == 200:
+            results = {r["candidate"]: (r["status"], r.get("receipt")) for r in body["results"]}
+            self.journal.hear(attempt, Heard.ok, results=results)
+        elif status < 500 or body["code"] in REFUSALS:
+            self.journal.hear(attempt, Heard.fail, code=body["code"])
+        else:
+            self.journal.hear(attempt, Heard.unknown, code=body["code"])
+        return attempt
+
+    @property
+    def acknowledged(self) -> int:
+        """Likes that were answered counted or already liked."""
+        return len(acknowledged(self.journal.attempts))
+
+    @property
+    def unknown(self) -> int:
+        """Attempts whose outcome was not told."""
+        return sum(a.heard is Heard.unknown for a in self.journal.attempts)
+
+    # ---- one voter after another ------------------------------------------------------------------------------------
+
+    async def _work(self, rng: random.Random) -> None:
+        connections = [Connection(port) for port in self._ports]
+        await asyncio.sleep(rng.random() * self._pause_s)
+        while not self._stopping:
+            began_s = time.monotonic()
+            voter, codes, api = self._choose(rng)
+            await self.ask(connections, api, voter, codes)
+            await asyncio.sleep(max(0.0, self._pause_s - (time.monotonic() - began_s)))
+        for connection in connections:
+            connection.close()
+
+    def _choose(self, rng: random.Random) -> tuple[bytes, tuple[str, ...], int]:
+        api = rng.randrange(len(self._ports))
+        if self._asked and rng.random() < REPEATS + ELSEWHERE:
+            voter, codes = rng.choice(self._asked[-500:])  # of late: a repeat meets a like that is still on its way
+            return voter, codes, api
+        known = self.voter_count
+        subject = rng.randbytes(8) if known is None else rng.randrange(known).to_bytes(8, "big")
+        voter = self.document.key.voter_hash("device", subject)
+        wanted = min(len(self.document.candidates), rng.randint(1, self._quota + 1))
+        codes = tuple(rng.sample(self.document.candidates, min(wanted, self._quota)))
+        if self.favourite is not None and self.favourite not in codes:
+            codes = (self.favourite, *codes[1:])
+        self._asked.append((voter, codes))
+        return voter, codes, api

@@ -1,0 +1,262 @@
+"""The running system of a scenario: stores and services as real processes, a proxy on every link."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from dianzan.campaign import Document
+from dianzan.cli.stores import Stores, open_stores
+from dianzan.embedded import StoreAddresses
+from dianzan.embedded_folder import database_url, redis_url
+from dianzan.embedded_servers import PostgresServer, Server, ValkeyServer
+from dianzan.recount import recount
+from tests.faults.checker import Truth
+from tests.faults.http import Connection
+from tests.faults.proxy import Proxy
+from tests.support.client import candidates, rules
+from tests.support.system import free_port
+from tests.support.wait import until
+
+ROSTER = 6
+STARTS_S_MAX = 30.0
+
+
+@dataclass
+class Process:
+    """One service: it may be killed, stopped for a while, and started again on its port with other settings."""
+
+    module: str
+    port: int
+    environment: Mapping[str, str]
+    log: Path
+    running: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, module: str | None = None, **settings: str) -> None:
+        """Start it; `module` stands for the service in a control, `settings` are further environment."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("DIANZAN_")}
+        with self.log.open("ab") as log:
+            self.running = subprocess.Popen(
+                [sys.executable, "-m", module or self.module],
+                env={**kept, **self.environment, **settings},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.running is not None
+        self.running.send_signal(number)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        if self.running is not None:
+            self.running.kill()
+            self.running.wait()
+
+    async def ended(self, *, within_s: float = 30.0) -> int:
+        """Wait for its end; the exit code, negative for a signal."""
+
+        async def dead() -> bool:
+            return self.running is None or self.running.poll() is not None
+
+        await until(dead, within_s=within_s, what=f"{self.module} ends")
+        return self.running.returncode if self.running is not None else 0
+
+    async def answers(self, path: str = "/healthz", *, within_s: float = STARTS_S_MAX) -> None:
+        """Wait until it answers 200."""
+
+        async def served() -> bool:
+            connection = Connection(self.port)
+            try:
+                return (await connection.ask("GET", path))[0] == 200
+            except (OSError, EOFError):
+                assert self.running is None or self.running.poll() is None, self.log.read_text()[-2_000:]
+                return False
+            finally:
+                connection.close()
+
+        await until(served, within_s=within_s, what=f"{self.module} answers {path}")
+
+
+@dataclass
+class World:
+    """Two vote APIs, two workers, a results API, a store and PostgreSQL. `proxies` are named `api0-store`, ….
+
+    Operators' commands (`stores`) reach the stores directly, the services only through their proxies.
+    """
+
+    folder: Path
+    store_servers: list[Server]
+    postgres: PostgresServer
+    addresses: StoreAddresses
+    replicated: bool = False
+    proxies: dict[str, Proxy] = field(default_factory=dict)
+    apis: list[Process] = field(default_factory=list)
+    workers: list[Process] = field(default_factory=list)
+    results: Process | None = None
+    _stores: Stores | None = None
+
+    @property
+    def stores(self) -> Stores:
+        assert self._stores is not None
+        return self._stores
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.apis, *self.workers, *([self.results] if self.results else [])]
+
+    async def new_campaign(self, **changes: object) -> Document:
+        """Publish a campaign of one window, and wait until every API process serves it."""
+        wanted = rules(**{"window": "campaign", "likes_per_window": 3, "shards": 4, **changes})
+        await self.stores.lifecycle.create(wanted)
+        await self.stores.lifecycle.import_candidates(wanted.id, candidates(ROSTER))
+        document = await self.stores.lifecycle.publish(wanted.id)
+        for process in [*self.apis, *([self.results] if self.results else [])]:
+            await self._knows(process, wanted.id)
+        return document
+
+    async def published(self, campaign: str) -> dict[str, int]:
+        """Likes per candidate as the results API gives them now."""
+        assert self.results is not None
+        connection = Connection(self.results.port)
+        try:
+            _status, body = await connection.ask("GET", f"/v1/campaigns/{campaign}/results")
+        finally:
+            connection.close()
+        return {row["code"]: row["likes"] for row in body["results"]}
+
+    async def at_rest(self, document: Document, *, within_s: float = 30.0) -> None:
+        """Wait until the workers have emptied every stream, and the results show it."""
+        stored = await self.stores.lifecycle.stored(document.rules.id)
+
+        async def drained() -> bool:
+            return not any(await self.stores.store.backlog(stored.id, stored.rules.shards))
+
+        await until(drained, within_s=within_s, what="the streams are empty")
+        total = sum((await self.stores.ledger.recount_counts(stored.number)).values())
+
+        async def shown() -> bool:
+            return sum((await self.published(stored.id)).values()) == total
+
+        await until(shown, within_s=within_s, what=f"{total} likes are published")
+
+    async def truth(self, document: Document, published: list[tuple[float, Mapping[str, int]]]) -> Truth:
+        """What the stores hold, and the last published numbers."""
+        stored = await self.stores.lifecycle.stored(document.rules.id)
+        day = document.rules.window_at(document.rules.opens_ms).day
+        codes = dict(enumerate(document.candidates, 1))
+        counted = await recount(self.stores.store, self.stores.ledger, stored)
+        rows = await self._rows(stored.number)
+        return Truth(
+            quota=document.rules.likes_per_window,
+            receipt_of=lambda code, voter: document.key.receipt(day, document.index_of[code], voter),
+            ledger=[(codes[candidate], voter) for candidate, voter in rows],
+            counts={codes[index]: likes for index, likes in counted.counts.items()},
+            store={codes[index]: likes for index, likes in counted.store.items()},
+            published=[*published, (time.monotonic(), await self.published(document.rules.id))],
+        )
+
+    async def _rows(self, number: int) -> list[tuple[int, bytes]]:
+        connection = await asyncpg.connect(self.addresses.database_url, ssl=False)
+        try:
+            found = await connection.fetch("SELECT candidate, voter FROM likes WHERE campaign = $1", number)
+        finally:
+            await connection.close()
+        return [(row["candidate"], row["voter"]) for row in found]
+
+    async def _knows(self, process: Process, campaign: str) -> None:
+        path = f"/v1/campaigns/{campaign}" + ("" if process is self.results else "/likes/mine")
+
+        async def known() -> bool:
+            connection = Connection(process.port)
+            try:
+                return (await connection.ask("GET", path))[0] != 404
+            except (OSError, EOFError):
+                return False
+            finally:
+                connection.close()
+
+        await until(known, within_s=20, what=f"{process.module} knows campaign {campaign}")
+
+    async def proxy(self, name: str, url: str) -> str:
+        """Put a proxy before an address; the address to use instead."""
+        parts = urlsplit(url)
+        proxy = self.proxies[name] = Proxy(parts.hostname or "127.0.0.1", parts.port or 0)
+        await proxy.start()
+        return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"))
+
+    async def add(self, kind: str, name: str) -> Process:
+        """Define one service; it is not started yet."""
+        mode = "replicated" if self.replicated else "one-node"
+        store = self.addresses.redis_url
+        # A cluster's nodes name each other's addresses, so no proxy can stand before them.
+        redis = store if "," in store else await self.proxy(f"{name}-store", store)
+        environment = {"DIANZAN_REDIS_URL": redis, "DIANZAN_STORE_MODE": mode}
+        environment["DIANZAN_DATABASE_URL"] = await self.proxy(f"{name}-postgres", self.addresses.database_url)
+        port = free_port()
+        setting = {"vote_api": "VOTE", "tally_worker": "WORKER", "results_api": "RESULTS"}[kind]
+        environment[f"DIANZAN_{setting}_PORT"] = str(port)
+        return Process(kind, port, environment, self.folder / f"{name}.log")
+
+
+@asynccontextmanager
+async def single_world(folder: Path) -> AsyncIterator[World]:
+    """One Valkey, the one-node promise."""
+    valkey = ValkeyServer(folder / "valkey", 0, [])
+    async with _world(folder, [valkey], lambda: redis_url(valkey.folder), replicated=False) as world:
+        yield world
+
+
+@asynccontextmanager
+async def _world(
+    folder: Path, store_servers: list[Server], store_url: object, *, replicated: bool
+) -> AsyncIterator[World]:
+    postgres = PostgresServer(folder / "postgres", 0, [])
+    servers = [*store_servers, postgres]
+    try:
+        for server in servers:
+            await asyncio.to_thread(server.start)
+        assert callable(store_url)
+        addresses = StoreAddresses(store_url(), database_url(postgres.folder))
+        world = World(folder, store_servers, postgres, addresses, replicated)
+        async with serving(world):
+            yield world
+    finally:
+        for server in reversed(servers):
+            await asyncio.to_thread(server.stop)
+
+
+@asynccontextmanager
+async def serving(world: World) -> AsyncIterator[None]:
+    """The services of a world, from prepared stores to the last process ended."""
+    async with open_stores(world.addresses) as stores:
+        world._stores = stores
+        await stores.ledger.migrate()
+        await stores.store.load_library()
+        world.apis = [await world.add("vote_api", f"api{n}") for n in range(2)]
+        world.workers = [await world.add("tally_worker", f"worker{n}") for n in range(2)]
+        world.results = await world.add("results_api", "results")
+        try:
+            for process in world.processes:
+                process.start()
+            for process in world.processes:
+                await process.answers()
+            yield
+        finally:
+            for process in world.processes:
+                process.kill()
+            for proxy in world.proxies.values():
+                await proxy.aclose()
