@@ -30,6 +30,7 @@ class StoreAddresses:
 
     redis_url: str
     database_url: str
+    replicated: bool = False  # whether a replica must hold what the store has answered
 
 
 def redis_url(folder: Path) -> str:

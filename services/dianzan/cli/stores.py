@@ -61,7 +61,7 @@ def addresses(data: Path) -> StoreAddresses:
 async def open_stores(found: StoreAddresses) -> AsyncIterator[Stores]:
     """Both stores for the length of a command. What they raise where they are away becomes one sentence."""
     try:
-        store = VoteStore(connect(found.redis_url))
+        store = VoteStore(connect(found.redis_url, replicated=found.replicated))
     except ValueError as error:
         raise StoreError(f"That is no store's address ({error}): is DIANZAN_REDIS_URL right?") from error
     ledger = await Ledger.connect(found.database_url)
