@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -33,7 +34,26 @@ def open_client(url: str, *, connections_max: int = 32) -> Redis:
         max_connections=connections_max,
         timeout=STORE_TIMEOUT_S,
     )
+    pool.connection_class = _TlsConnection if issubclass(pool.connection_class, SSLConnection) else _TcpConnection
     return Redis.from_pool(pool)
+
+
+class _SaysWhenReset:
+    """uvloop answers a write to a connection that was reset with RuntimeError, which redis-py lets through."""
+
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        try:
+            await super().send_packed_command(*args, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise exceptions.ConnectionError(f"The connection was reset ({error}).") from error
+
+
+class _TcpConnection(_SaysWhenReset, Connection):
+    pass
+
+
+class _TlsConnection(_SaysWhenReset, SSLConnection):
+    pass
 
 
 def connect(urls: str, *, replicated: bool = False, connections_max: int = 32) -> StoreNodes:

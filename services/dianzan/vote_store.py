@@ -150,7 +150,7 @@ class VoteStore:
     async def read_entries(self, campaign: str, shard: int, count: int, *, after: bytes | None = None) -> Entries:
         """The oldest entries of a shard's stream, or the oldest after an entry id, at most `count`.
 
-        With a replica: entries that it holds too, else StoreUnavailable. What the ledger learnt of a like that a
+        With a replica: entries that it holds too, else StoreError. What the ledger learnt of a like that a
         failover then undid, the store would never know again.
         """
         stream, start = keys.stream(campaign, shard), "-" if after is None else f"({after.decode()}"
@@ -321,7 +321,7 @@ class VoteStore:
     async def _held(self, key: str, queue: Callable[[Pipeline], Any]) -> Any:
         """The reply to one command; with a replica, once it holds all that the server had written by then.
 
-        Raises StoreUnavailable short of that. One connection from beginning to end, so that what is confirmed is this
+        Raises StoreError short of that. One connection from beginning to end, so that what is confirmed is this
         server's history and not that of one promoted meanwhile.
         """
         client = (await self._at(key)).client
@@ -335,7 +335,7 @@ class VoteStore:
         if isinstance(reply, Exception):
             raise reply
         if self._nodes.replicated and not store_promise.confirmed(confirmation):
-            raise StoreUnavailable("No replica has confirmed in time; ask again.")
+            raise StoreError("No replica has confirmed in time: is it there and in step? Run this again when it is.")
         return reply
 
 

@@ -17,6 +17,7 @@ from tests.faults import report, scenarios
 from tests.faults.registry import Scenario
 from tests.faults.report import Shown
 from tests.faults.run import run_cycle
+from tests.faults.world import World
 
 CYCLE_S_MAX = 240.0
 
@@ -82,7 +83,13 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-async def _cycles(shown: Shown, world: object, options: argparse.Namespace) -> None:
+def _last_words(world: World) -> str:
+    """What every process has logged last; the folder is gone when the run ends."""
+    logs = [(process.log.name, process.log.read_text(errors="replace")) for process in world.processes]
+    return "\n".join(f"{name}: …{text[-1_000:]}" for name, text in logs)
+
+
+async def _cycles(shown: Shown, world: World, options: argparse.Namespace) -> None:
     each = shown.scenario
     cycles = options.cycles or (each.full if options.full else each.smoke)
     started = time.monotonic()
@@ -90,9 +97,9 @@ async def _cycles(shown: Shown, world: object, options: argparse.Namespace) -> N
         rng = random.Random(f"{options.seed} {each.name} {cycle}")
         try:
             async with asyncio.timeout(CYCLE_S_MAX):
-                outcome = await run_cycle(world, each.fault, rng, likes=each.likes, **each.campaign)  # type: ignore[arg-type]
+                outcome = await run_cycle(world, each.fault, rng, likes=each.likes, **each.campaign)
         except Exception:  # noqa: BLE001 the other scenarios go on
-            shown.error = f"cycle {cycle}: {traceback.format_exc()}"
+            shown.error = f"cycle {cycle}: {traceback.format_exc()}\n{_last_words(world)}"
             break
         shown.outcomes.append(outcome)
         if outcome.violations:

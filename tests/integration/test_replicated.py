@@ -17,7 +17,7 @@ from dianzan import keys, store_promise
 from dianzan.campaign import Document
 from dianzan.embedded_folder import read_password, redis_url
 from dianzan.embedded_servers import Server, ValkeyServer
-from dianzan.errors import RulesMoved, StoreUnavailable, StoreUnsafe
+from dianzan.errors import RulesMoved, StoreError, StoreUnavailable, StoreUnsafe
 from dianzan.like_link import LikeLink
 from dianzan.limits import BACKLOG_BYTES_MAX
 from dianzan.store_nodes import StoreNodes, connect, open_client
@@ -57,7 +57,7 @@ class Pair:
         """Whether the replica's disk keeps up too: it does not while it rewrites its file after a full copy."""
         try:
             return await self.in_step() and await VoteStore(self.nodes).read_entries("none", 0, 1) == []
-        except StoreUnavailable:
+        except StoreError:
             return False
 
 
@@ -164,7 +164,7 @@ async def test_a_worker_reads_only_what_a_replica_holds(
     pair: Pair, store: VoteStore, campaign: Document, link: LikeLink
 ) -> None:
     await cast(link, campaign, (A, [1]))
-    with pair.deaf_replica(), pytest.raises(StoreUnavailable):
+    with pair.deaf_replica(), pytest.raises(StoreError):
         await store.read_entries(campaign.rules.id, 0, 10)
 
     assert len(await store.read_entries(campaign.rules.id, 0, 10)) == 1
@@ -173,7 +173,7 @@ async def test_a_worker_reads_only_what_a_replica_holds(
 async def test_a_gate_is_not_closed_before_the_replica_has_closed_it(
     pair: Pair, store: VoteStore, campaign: Document
 ) -> None:
-    with pair.deaf_replica(), pytest.raises(StoreUnavailable):
+    with pair.deaf_replica(), pytest.raises(StoreError):
         await store.close_gates(campaign.rules.id, 1)
 
     await store.close_gates(campaign.rules.id, 1)

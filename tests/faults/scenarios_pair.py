@@ -1,0 +1,132 @@
+"""Faults of a primary and its replica: the replicated mode's promise is the loss of any one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+from tests.faults.proxy import Mode
+from tests.faults.registry import scenario
+from tests.faults.run import Run
+from tests.faults.worlds_replicated import pair_of, pair_world
+from tests.support.wait import until
+
+CUT_S = 1.5
+
+
+async def _unanswered(run: Run, began_s: float) -> None:
+    """Wait until what was asked after an instant has been refused or called unknown: the fault has an effect."""
+
+    async def seen() -> bool:
+        return any(a.asked_s > began_s and a.heard is not None and not a.results for a in run.load.journal.attempts)
+
+    await until(seen, within_s=15, what="a voter is not answered 200")
+
+
+@scenario("replica link cut: no 200 without a replica", world=pair_world)
+async def link_cut(run: Run) -> None:
+    pair = pair_of(run.world)
+    began_s = time.monotonic()
+    pair.replica_link.set(Mode.refuse)
+    with run.nothing_durable():
+        await _unanswered(run, began_s)
+        await asyncio.sleep(CUT_S)
+    pair.replica_link.heal()
+    run.healed()
+
+
+@scenario("replica link stalled", world=pair_world)
+async def link_stalled(run: Run) -> None:
+    pair = pair_of(run.world)
+    began_s = time.monotonic()
+    pair.replica_link.set(Mode.stall)
+    with run.nothing_durable():
+        await _unanswered(run, began_s)
+        await asyncio.sleep(CUT_S)
+    pair.replica_link.heal()
+    run.healed()
+
+
+@scenario("replica stopped (SIGSTOP), and goes on", world=pair_world)
+async def replica_stopped(run: Run) -> None:
+    pair = pair_of(run.world)
+    began_s = time.monotonic()
+    os.kill(pair.replica.pid, signal.SIGSTOP)
+    try:
+        with run.nothing_durable():
+            await _unanswered(run, began_s)
+    finally:
+        os.kill(pair.replica.pid, signal.SIGCONT)
+    run.healed()
+
+
+@scenario("replica killed -9, and back", world=pair_world)
+async def replica_killed(run: Run) -> None:
+    pair = pair_of(run.world)
+    began_s = time.monotonic()
+    await asyncio.to_thread(pair.replica.kill)
+    with run.nothing_durable():
+        await _unanswered(run, began_s)
+    await asyncio.to_thread(pair.replica.start)
+    await pair.whole()
+    run.healed()
+
+
+@scenario("primary killed -9, its replica promoted", world=pair_world)
+async def failover(run: Run) -> None:
+    pair = pair_of(run.world)
+    await asyncio.to_thread(pair.primary.kill)
+    await pair.promote()
+    await asyncio.to_thread(pair.replica.start)
+    await pair.whole()
+    run.healed()
+
+
+@scenario("replica promoted while the old primary still has clients", world=pair_world)
+async def two_primaries(run: Run) -> None:
+    pair = pair_of(run.world)
+    pair.replica_link.set(Mode.refuse)  # the network has split: the old primary and one vote API on one side
+    began_s = time.monotonic()
+    await pair.promote()
+    pair.point(pair.primary, "api1", "worker1", "operator")
+    await _unanswered(run, began_s)
+    await asyncio.sleep(CUT_S)
+    asked_of_old = [a for a in run.load.journal.attempts if a.api == 0 and a.asked_s > began_s + 0.5]
+    assert asked_of_old
+    assert not any(a.results for a in asked_of_old), "the old primary has acknowledged a like alone"
+    await pair.whole()
+    run.healed()
+
+
+@scenario("primary back faster than anybody looks", world=pair_world)
+async def fast_restart(run: Run) -> None:
+    pair = pair_of(run.world)
+    await asyncio.to_thread(pair.primary.kill)
+    await asyncio.to_thread(pair.primary.start)
+    pair.point(pair.primary)
+    await pair.whole()
+    run.healed()
+
+
+@scenario("primary dies while the replica is in full sync", world=pair_world)
+async def dies_in_full_sync(run: Run) -> None:
+    pair = pair_of(run.world)
+    async with pair.client(pair.primary) as primary:
+        await primary.config_set("rdb-key-save-delay", "2000")  # microseconds a key: the copy takes some seconds
+        pair.replica_link.set(Mode.refuse)
+        await primary.config_set("repl-backlog-size", "16384")
+        await asyncio.sleep(CUT_S)  # what is written meanwhile no longer fits the backlog: a full copy is needed
+        pair.replica_link.heal()
+
+        async def copying() -> bool:
+            return int((await primary.info("persistence"))["rdb_bgsave_in_progress"]) == 1
+
+        await until(copying, within_s=15, what="a full copy runs")
+    with run.nothing_durable():
+        await asyncio.to_thread(pair.primary.kill)
+        await asyncio.sleep(0.5)
+    await asyncio.to_thread(pair.primary.start)  # a replica without a whole copy must not be promoted
+    await pair.whole()
+    run.healed()

@@ -1,0 +1,128 @@
+"""A primary and its replica: the replicated mode on two machines' worth of servers, behind addresses that can move."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from dianzan.embedded import StoreAddresses
+from dianzan.embedded_folder import database_url, make_folder, read_password, redis_url
+from dianzan.embedded_servers import PostgresServer, Server, ValkeyServer
+from dianzan.errors import StoreError
+from dianzan.store_nodes import open_client
+from tests.faults.proxy import Proxy
+from tests.faults.world import World, serving
+from tests.support.wait import until
+
+
+@dataclass
+class PairWorld(World):
+    """`primary` and `replica` swap by `promote`; each server is copied from through a proxy of its own."""
+
+    primary: Server = field(kw_only=True)
+    replica: Server = field(kw_only=True)
+    copied_through: dict[str, Proxy] = field(default_factory=dict)
+
+    def client(self, server: Server) -> Redis:
+        """An operator's connection to one server; whoever asks for it closes it."""
+        return open_client(redis_url(server.folder))
+
+    @property
+    def replica_link(self) -> Proxy:
+        """The link from which the replica copies now."""
+        return self.copied_through[str(self.primary.folder)]
+
+    def point(self, server: Server, *names: str) -> None:
+        """Lead the named services (all, without names) to a server from now on, as an address that moves does."""
+        wanted = [f"{name}-store" for name in names] or [name for name in self.proxies if name.endswith("-store")]
+        for name in wanted:
+            proxy = self.proxies[name]
+            if proxy.target[1] != server.port:
+                proxy.target = ("127.0.0.1", server.port)
+                proxy.cut()
+
+    async def follow(self, replica: Server, primary: Server) -> None:
+        """Make one server the replica of the other, over the proxy that stands before the other."""
+        link = self.copied_through[str(primary.folder)]
+        link.target = ("127.0.0.1", primary.port)
+        link.heal()
+        async with self.client(replica) as client:
+            await client.config_set("masterauth", read_password(primary.folder))
+            await client.replicaof("127.0.0.1", str(link.port))
+
+    async def promote(self) -> None:
+        """Promote the replica; the old primary, wherever it is, keeps its own opinion."""
+        async with self.client(self.replica) as client:
+            await client.replicaof("NO", "ONE")
+        self.primary, self.replica = self.replica, self.primary
+
+    async def whole(self) -> None:
+        """Make the replica follow the primary again, and wait until its disk keeps up."""
+        async with self.client(self.primary) as client:
+            await client.replicaof("NO", "ONE")
+            await client.config_set("repl-diskless-sync-delay", "0")
+        await self.follow(self.replica, self.primary)
+        self.point(self.primary)
+        for node in self.stores.store._nodes.all():
+            await node.client.connection_pool.disconnect()  # an operator's command begins with a new connection
+        await until(self._confirms, within_s=30, what="the replica confirms")
+
+    async def _confirms(self) -> bool:
+        try:
+            return await self.stores.store.read_entries("none", 0, 1) == []
+        except (StoreError, RedisError, OSError):
+            return False
+
+
+@asynccontextmanager
+async def pair_world(folder: Path) -> AsyncIterator[World]:
+    """Two Valkey servers, one PostgreSQL, the replicated mode."""
+    servers = [ValkeyServer(folder / name, 0, []) for name in ("valkey0", "valkey1")]
+    postgres = PostgresServer(folder / "postgres", 0, [])
+    try:
+        for server in [*servers, postgres]:
+            make_folder(server.folder)
+        (servers[1].folder / "password").write_text(read_password(servers[0].folder))
+        for server in [*servers, postgres]:
+            await asyncio.to_thread(server.start)
+        async with _pair(folder, servers, postgres) as world:
+            yield world
+    finally:
+        for server in [postgres, *reversed(servers)]:
+            await asyncio.to_thread(server.stop)
+
+
+@asynccontextmanager
+async def _pair(folder: Path, servers: Sequence[Server], postgres: PostgresServer) -> AsyncIterator[PairWorld]:
+    direct = redis_url(servers[0].folder)
+    operator = Proxy("127.0.0.1", servers[0].port)
+    await operator.start()
+    parts = urlsplit(direct)
+    moving = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{operator.port}"))
+    addresses = StoreAddresses(moving, database_url(postgres.folder), replicated=True)
+    world = PairWorld(folder, list(servers), postgres, addresses, True, primary=servers[0], replica=servers[1])
+    world.proxies["operator-store"] = operator
+    for server in servers:
+        link = world.copied_through[str(server.folder)] = Proxy("127.0.0.1", server.port)
+        await link.start()
+    async with world.client(servers[0]) as primary:
+        await primary.config_set("repl-diskless-sync-delay", "0")
+    await world.follow(servers[1], servers[0])
+    async with serving(world):
+        await world.whole()
+        yield world
+    for link in world.copied_through.values():
+        await link.aclose()
+
+
+def pair_of(world: World) -> PairWorld:
+    """The pair a scenario runs in."""
+    assert isinstance(world, PairWorld)
+    return world
