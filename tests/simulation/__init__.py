@@ -1,0 +1,1 @@
+"""Whole histories of the protocol in virtual time: production code over simulated stores, network and clocks."""

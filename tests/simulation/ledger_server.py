@@ -1,0 +1,235 @@
+"""A simulated Postgres: the ledger, the counts, the campaign's row, transactions with locks, and crashes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+
+import asyncpg
+
+from dianzan.campaign import State
+from dianzan.clock import EPOCH
+from dianzan.ledger import StoredCampaign, Tally
+from dianzan.roster import Candidate
+from tests.simulation.loop import SimLoop
+from tests.simulation.network import Answer
+
+Identity = tuple[int, int, bytes]  # window day, candidate, voter
+
+GONE = "the connection was closed in the middle of operation"
+
+
+@dataclass(eq=False)
+class Transaction:
+    """One connection's open transaction; what it changes is seen by others when it commits."""
+
+    wanted: str = ""  # the lock it was begun with
+    over: bool = False
+    locks: list[str] = field(default_factory=list)
+    rows: dict[Identity, int] = field(default_factory=dict)  # liked at, in milliseconds
+    counted: Counter[tuple[int, int]] = field(default_factory=Counter)  # shard, candidate
+    copies: Counter[Identity] = field(default_factory=Counter)
+    changes: list[Callable[[], None]] = field(default_factory=list)
+
+
+class LedgerServer:
+    """One server with a synchronous standby: what is committed stays."""
+
+    def __init__(self, loop: SimLoop, campaign: StoredCampaign, *, broken: Collection[str] = ()) -> None:
+        self._loop = loop
+        self.campaign = campaign
+        self.rows: dict[Identity, int] = {}
+        self.copies: Counter[Identity] = Counter()  # rows beyond the first, in a ledger without its unique key
+        self.counts: Counter[tuple[int, int]] = Counter()
+        self.candidates: dict[int, Candidate] = {}
+        self.sealed: dict[int, tuple[int, Tally]] | None = None
+        self.seals = 0
+        self._unique = "no-unique-key" not in broken
+        self._counts_rows_read = "counts-by-rows-read" in broken
+        self.locks_work = True  # the shards' locks only save work: a history may run without them
+        self.note: Callable[..., None] = lambda *_told: None
+        self.up = True
+        self.fuse, self.moment = 0, ""  # commits until it crashes, and when: before or after
+        self._open: list[Transaction] = []
+        self._locked: dict[str, Transaction] = {}
+        self._asking: dict[str, list[tuple[Transaction, Answer]]] = {}
+        self._inserting: list[tuple[Transaction, Callable[[], None]]] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a transaction holds likes that are not committed."""
+        return any(transaction.rows for transaction in self._open)
+
+    @property
+    def flushing(self) -> bool:
+        """Whether a worker has begun to flush a shard."""
+        return any(transaction.wanted.startswith("shard") for transaction in self._open)
+
+    # ---- transactions -----------------------------------------------------------------------------------------------
+
+    def begin(self, answer: Answer, lock: str) -> None:
+        """BEGIN, and try to take an advisory lock; answers the transaction and whether it has it."""
+        transaction = Transaction(lock)
+        self._open.append(transaction)
+        free = lock not in self._locked
+        if free:
+            self._take(transaction, lock)
+        answer((transaction, free or not self.locks_work))
+
+    def begin_waiting(self, answer: Answer, lock: str, wait_s: float) -> None:
+        """BEGIN, and wait for an advisory lock; answers the transaction, or None after `wait_s`."""
+        transaction = Transaction(lock)
+        self._open.append(transaction)
+        if lock not in self._locked:
+            self._take(transaction, lock)
+            answer(transaction)
+            return
+        queue = self._asking.setdefault(lock, [])
+        asking = (transaction, answer)
+        queue.append(asking)
+
+        def give_up() -> None:
+            if asking in queue:
+                queue.remove(asking)
+                self.roll_back(transaction)
+                answer(None)
+
+        self._loop.later(wait_s, give_up)
+
+    def insert(self, answer: Answer, transaction: Transaction, shard: int, likes: list[tuple[Identity, int]]) -> None:
+        """Insert what is new, and count it; waits for transactions that hold the same identities."""
+        if transaction.over:
+            answer(asyncpg.ConnectionDoesNotExistError(GONE))
+            return
+        wanted = {identity for identity, _at in likes}
+        if any(other is not transaction and wanted & other.rows.keys() for other in self._open):
+            self._inserting.append((transaction, lambda: self.insert(answer, transaction, shard, likes)))
+            return
+        inserted = 0
+        for identity, at_ms in likes:
+            held = identity in self.rows or identity in transaction.rows
+            if not held:
+                transaction.rows[identity] = at_ms
+            elif not self._unique:
+                transaction.copies[identity] += 1
+            if not held or not self._unique or self._counts_rows_read:
+                inserted += 1
+                transaction.counted[shard, identity[1]] += 1
+        answer(inserted)
+
+    def commit(self, answer: Answer, transaction: Transaction) -> None:
+        """COMMIT; the server may die at this moment, before or after it."""
+        if transaction.over:
+            answer(asyncpg.ConnectionDoesNotExistError(GONE))
+            return
+        dies = bool(self.fuse) and transaction.rows != {}
+        if dies:
+            self.fuse -= 1
+            dies = not self.fuse
+        if not dies or self.moment == "after":
+            self._commit(transaction)
+        if dies:
+            self.crash()
+            answer(asyncpg.ConnectionDoesNotExistError(GONE))
+        else:
+            answer(None)
+
+    def _commit(self, transaction: Transaction) -> None:
+        self.note("ledger", "commit", len(transaction.rows), *transaction.locks)
+        self.rows.update(transaction.rows)
+        self.copies.update(transaction.copies)
+        self.counts.update(transaction.counted)
+        for change in transaction.changes:
+            change()
+        self._end(transaction)
+
+    def roll_back(self, transaction: Transaction) -> None:
+        """Forget an open transaction; one that has ended stays as it is."""
+        if not transaction.over:
+            self._end(transaction)
+
+    def _end(self, transaction: Transaction) -> None:
+        transaction.over = True
+        self._open.remove(transaction)
+        for lock in transaction.locks:
+            del self._locked[lock]
+            queue = self._asking.get(lock)
+            if queue:
+                following, answer = queue.pop(0)
+                self._take(following, lock)
+                answer(following)
+        waiting, self._inserting = self._inserting, []
+        for asking, insert in waiting:
+            if not asking.over:
+                insert()
+
+    def _take(self, transaction: Transaction, lock: str) -> None:
+        self._locked[lock] = transaction
+        transaction.locks.append(lock)
+
+    def crash(self) -> None:
+        """Every open transaction is gone; what was committed stays."""
+        self.note("ledger", "crash", len(self._open))
+        self.up, self.fuse = False, 0
+        for transaction in self._open:
+            transaction.over = True
+        self._open.clear()
+        self._locked.clear()
+        self._asking.clear()
+        self._inserting.clear()
+
+    # ---- the campaign's row -----------------------------------------------------------------------------------------
+
+    def set_closed(self) -> None:
+        """published -> closed."""
+        if self.campaign.state is State.published:
+            self.campaign = replace(self.campaign, state=State.closed, version=self.campaign.version + 1)
+
+    def set_sealed(self, tallies: Mapping[int, tuple[int, Tally]]) -> None:
+        """The final tally, and -> sealed."""
+        self.seals += 1
+        self.sealed = dict(tallies)
+        self.campaign = replace(self.campaign, state=State.sealed, version=self.campaign.version + 1)
+
+    # ---- what is read -----------------------------------------------------------------------------------------------
+
+    def per_candidate(self, identities: Iterable[Identity]) -> dict[int, int]:
+        """Likes per candidate of some rows."""
+        return dict(Counter(candidate for _day, candidate, _voter in identities))
+
+    def every_row(self) -> list[Identity]:
+        """Every row; twice where a ledger without its key holds it twice."""
+        return [*self.rows, *self.copies.elements()]
+
+    def counted(self) -> dict[int, int]:
+        """Likes per candidate by the counts."""
+        found: Counter[int] = Counter()
+        for (_shard, candidate), likes in self.counts.items():
+            found[candidate] += likes
+        return dict(found)
+
+    def shard_counts(self) -> dict[int, dict[int, int]]:
+        """Shard -> candidate -> likes by the counts."""
+        found: dict[int, dict[int, int]] = {}
+        for (shard, candidate), likes in self.counts.items():
+            found.setdefault(shard, {})[candidate] = likes
+        return found
+
+    def people(self) -> dict[int, int]:
+        """Distinct voters per candidate; 0 is the campaign."""
+        found: dict[int, set[bytes]] = {0: set()}
+        for _day, candidate, voter in self.rows:
+            found[0].add(voter)
+            found.setdefault(candidate, set()).add(voter)
+        return {candidate: len(voters) for candidate, voters in found.items()}
+
+    def voters_of(self, day: date) -> dict[bytes, list[int]]:
+        """Each voter of a window with the candidates liked, in order."""
+        wanted = (day - EPOCH) // timedelta(days=1)
+        found: dict[bytes, list[tuple[int, int]]] = {}
+        for (window_day, candidate, voter), at_ms in self.rows.items():
+            if window_day == wanted:
+                found.setdefault(voter, []).append((at_ms, candidate))
+        return {voter: [candidate for _at, candidate in sorted(liked)] for voter, liked in sorted(found.items())}

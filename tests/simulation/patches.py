@@ -1,0 +1,84 @@
+"""What production code takes from the machine (clocks, randomness, logs, signals), given to it by the simulation."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from tests.simulation.loop import SimLoop
+
+# Waits are shortened as a whole, so that a history of few seconds holds many of them; their order is kept.
+REPLICA_WAIT_MS = 150
+STORE_TIMEOUT_S = 1.0
+BACKOFF_S_MAX = 1.0
+
+MODULES: list[ModuleType] = [
+    import_module(name)
+    for name in (
+        "dianzan.background",
+        "dianzan.lifecycle",
+        "dianzan.like_link",
+        "dianzan.restore",
+        "dianzan.store_promise",
+        "tally_worker.consumer",
+        "vote_api.batcher",
+        "vote_api.batchers",
+        "vote_api.likes",
+        "vote_api.watch",
+    )
+]
+
+
+class Log:
+    """A logger whose lines are events of the history."""
+
+    def __init__(self, note: Callable[..., None]) -> None:
+        self._note = note
+
+    def _line(self, event: str, **fields: Any) -> None:
+        fields.pop("exc_info", None)
+        self._note("log", event, *(f"{name}={value}" for name, value in fields.items()))
+
+    debug = info = warning = error = critical = _line
+
+
+def _machine(loop: SimLoop, rng: random.Random, note: Callable[..., None], died: Callable[[], None]) -> dict[str, Any]:
+    """Names that production modules import, and what stands for them."""
+
+    def now_ms() -> int:
+        return loop.now_ms() + loop.running.clock_ms
+
+    def now_s() -> float:
+        return now_ms() / 1000
+
+    def up_s() -> float:
+        return 1000 + loop.time()  # a machine that began a while ago
+
+    return {
+        "now_ms": now_ms,
+        "time": SimpleNamespace(monotonic=up_s, perf_counter=up_s, time=now_s),
+        "os": SimpleNamespace(urandom=rng.randbytes, getpid=int, kill=lambda _pid, _signal: died()),
+        "random": rng,
+        "_log": Log(note),
+        "REPLICA_WAIT_MS": REPLICA_WAIT_MS,
+        "STORE_TIMEOUT_S": STORE_TIMEOUT_S,
+        "BACKOFF_S_MAX": BACKOFF_S_MAX,
+    }
+
+
+@contextmanager
+def simulated(loop: SimLoop, rng: random.Random, note: Callable[..., None], died: Callable[[], None]) -> Iterator[None]:
+    """Production modules run on the simulated machine inside this block."""
+    machine = _machine(loop, rng, note, died)
+    real = [(module, name, vars(module)[name]) for module in MODULES for name in machine if name in vars(module)]
+    for module, name, _was in real:
+        setattr(module, name, machine[name])
+    try:
+        yield
+    finally:
+        for module, name, was in real:
+            setattr(module, name, was)

@@ -1,0 +1,192 @@
+"""The processes of the system, put together from production code as their app.py does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any, cast
+
+from redis.exceptions import RedisError
+
+from dianzan.errors import ApiError, CampaignError, StoreError, StoreUnavailable
+from dianzan.ledger import AWAY, Ledger
+from dianzan.lifecycle import Lifecycle
+from dianzan.restore import Restorer
+from dianzan.vote_store import VoteStore
+from tally_worker.consumer import Consumer, FlushLoop
+from tests.simulation.ledger_client import SimLedger
+from tests.simulation.loop import Process
+from tests.simulation.network import Answer
+from tests.simulation.plan import CAMPAIGN
+from tests.simulation.store_client import SimNodes
+from vote_api.batchers import Batchers
+from vote_api.likes import LikeRoute
+from vote_api.watch import StoreWatch
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+DRAIN_S = 3.0  # a seal or restore that waits longer is run again
+FLUSH_EVERY_S = 0.3
+_PATH = f"/v1/campaigns/{CAMPAIGN}/likes"
+
+
+class Running:
+    """One incarnation of a process."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.process = Process(name, world.loop, clock_ms=world.clocks_ms.get(name, 0))
+        world.processes.append(self.process)
+        self.stopping = False
+
+    def stop(self) -> None:
+        """As SIGTERM does: end in order."""
+        self.stopping = True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.world.died(f"{self.process.name}: {task.exception()!r}")
+
+    def nodes(self, *, replicated: bool) -> Any:
+        """Its way to the store."""
+        return SimNodes(self.world.cluster, self.process.name, replicated=replicated and self.world.plan.replicated)
+
+    def ledger(self) -> Ledger:
+        """Its way to the ledger."""
+        world = self.world
+        return cast("Ledger", SimLedger(world.ledger, world.loop, world.network, self.process, world.rng))
+
+
+class Api(Running):
+    """A vote API: everything behind the like route."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        self._route: LikeRoute | None = None
+        self._batchers: Batchers | None = None
+        self.process.spawn(self._serve())
+
+    async def _serve(self) -> None:
+        nodes = self.nodes(replicated="no-wait" not in self.world.broken)
+        watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=1 << 40)
+        self._batchers = Batchers(nodes, watch)
+        await watch.refresh()
+        self._route = LikeRoute(_nothing_else, watch=watch, batchers=self._batchers, store=VoteStore(nodes))
+        await watch.run()
+
+    def receive(self, headers: list[tuple[bytes, bytes]], body: bytes, *, hangs_up_s: float, answer: Answer) -> None:
+        """Take one request; `answer` gets status and body, or ConnectionError. A client may hang up."""
+        if not self.process.alive or self._route is None:
+            answer(ConnectionRefusedError("the vote API is down"))
+            return
+        task = self.process.spawn(self._respond(self._route, headers, body, answer))
+        self.process.on_kill.append(lambda: answer(ConnectionResetError("the vote API has died")))
+        if hangs_up_s:
+            self.world.loop.later(hangs_up_s, task.cancel)
+
+    async def _respond(self, route: LikeRoute, headers: list[tuple[bytes, bytes]], body: bytes, answer: Answer) -> None:
+        scope: MutableMapping[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": _PATH,
+            "headers": headers,
+            "client": ("10.1.2.3", 4),
+        }
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        await route(scope, receive, send)
+        answer((sent[0]["status"], sent[1]["body"]))
+
+    def stop(self) -> None:
+        """Answer what was accepted, then end."""
+        super().stop()
+        self.process.spawn(self._stop())
+
+    async def _stop(self) -> None:
+        if self._batchers is not None:
+            await self._batchers.aclose()
+            await asyncio.sleep(0.01)
+        self.process.kill()
+
+
+async def _nothing_else(*_asked: Any) -> None:
+    raise AssertionError("only likes are asked here")
+
+
+class Worker(Running):
+    """A tally worker."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        kind = RemovesBeforeCommit if "remove-before-commit" in world.broken else LearnsEachRound
+        store, ledger = kind(self.nodes(replicated="unconfirmed-reads" not in world.broken)), self.ledger()
+        self.loop = FlushLoop(Consumer(store, ledger), ledger, store, flush_every_s=FLUSH_EVERY_S)
+        self.process.spawn(self.loop.run()).add_done_callback(self._ended)
+
+    def stop(self) -> None:
+        """End after this flush."""
+        super().stop()
+        self.loop.stop()
+
+
+class Operator(Running):
+    """A command of `dianzan`, run once; the one who runs it looks at `done`."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        self.done: Any = None
+        self.failed = ""
+        self.ended = asyncio.Event()  # well, badly or killed
+        self.process.on_kill.append(self.ended.set)
+        self.process.spawn(self._run(name)).add_done_callback(self._ended)
+
+    async def _run(self, name: str) -> None:
+        store, ledger = VoteStore(self.nodes(replicated=True)), self.ledger()
+        lifecycle = Lifecycle(store, ledger)
+        try:
+            if name == "seal":
+                self.done = await lifecycle.seal(CAMPAIGN, drain_s_max=DRAIN_S)
+            else:
+                self.done = await Restorer(store, ledger, lifecycle).restore(CAMPAIGN, drain_s_max=DRAIN_S)
+        except (*AWAY, RedisError, CampaignError, StoreError, ApiError) as error:
+            self.failed = f"{type(error).__name__}: {error}"
+        finally:
+            self.ended.set()
+        self.world.note(name, self.failed or "done")
+
+
+class LearnsEachRound(VoteStore):
+    """Asks each round anew which server holds what, and takes a replica's silence for an error of the store."""
+
+    async def backlog(self, campaign: str, shards: int) -> list[int | None]:
+        """Ask first who serves."""
+        await self.refresh()
+        return await super().backlog(campaign, shards)
+
+    async def read_entries(
+        self, campaign: str, shard: int, count: int, *, after: bytes | None = None
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """As FlushLoop expects an error."""
+        try:
+            return await super().read_entries(campaign, shard, count, after=after)
+        except StoreUnavailable as error:
+            raise StoreError(str(error)) from error
+
+
+class RemovesBeforeCommit(LearnsEachRound):
+    """The control whose entries leave the stream as soon as they are read."""
+
+    async def read_entries(
+        self, campaign: str, shard: int, count: int, *, after: bytes | None = None
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Read, and remove before anything is committed."""
+        entries = await super().read_entries(campaign, shard, count, after=after)
+        await self.remove_entries(campaign, shard, [(entry_id, fields[b"b"]) for entry_id, fields in entries])
+        return entries
