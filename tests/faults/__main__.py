@@ -100,6 +100,7 @@ async def _cycles(shown: Shown, world: World, options: argparse.Namespace) -> No
                 outcome = await run_cycle(world, each.fault, rng, likes=each.likes, **each.campaign)
         except Exception:  # noqa: BLE001 the other scenarios go on
             shown.error = f"cycle {cycle}: {traceback.format_exc()}\n{_last_words(world)}"
+            await world.heal()
             break
         shown.outcomes.append(outcome)
         if outcome.violations:

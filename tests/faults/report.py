@@ -82,7 +82,7 @@ def table(shown: Sequence[Shown]) -> str:
 
 def _line(row: dict[str, object]) -> str:
     if row["skipped"] or not row["cycles"]:
-        return f"| {row['fault']} | 0 | | | | | | | not run: {row['skipped'] or row['error']} |"
+        return f"| {row['fault']} | 0 | | | | | | | not run: {row['skipped'] or 'its cycle broke off'} |"
     times = " · ".join("–" if row[name] is None else f"{row[name]:.1f} s" for name in _TIMES)
     bound = f"{row['bound95']:.3g}"
     numbers = [row[name] for name in ("fault", "cycles", "acknowledged", "unknown", "lost", "double", "other")]
@@ -90,7 +90,7 @@ def _line(row: dict[str, object]) -> str:
 
 
 def _control(row: dict[str, object]) -> str:
-    found = row["found"] or f"nothing ({row['skipped'] or row['error'] or 'the checker is blind'})"
+    found = row["found"] or f"nothing ({row['skipped'] or 'the checker is blind or the cycle broke off'})"
     return f"| {row['fault']} | {row['cycles']} | {', '.join(found) if isinstance(found, list) else found} |"
 
 

@@ -191,6 +191,20 @@ class World:
 
         await until(known, within_s=20, what=f"{process.module} knows campaign {campaign}")
 
+    async def heal(self) -> None:
+        """Make the world whole after a cycle that broke off in the middle of its fault."""
+        for proxy in self.proxies.values():
+            proxy.heal()
+        for server in [*self.store_servers, self.postgres]:
+            if server.death() is not None:
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.start)
+        for process in self.processes:
+            process.kill()
+            process.start()
+        for process in self.processes:
+            await process.answers()
+
     async def proxy(self, name: str, url: str) -> str:
         """Put a proxy before an address; the address to use instead."""
         parts = urlsplit(url)

@@ -74,6 +74,11 @@ class PairWorld(World):
             await node.client.connection_pool.disconnect()  # an operator's command begins with a new connection
         await until(self._confirms, within_s=30, what="the replica confirms")
 
+    async def heal(self) -> None:
+        """Both servers run, the replica follows, every service is new."""
+        await super().heal()
+        await self.whole()
+
     async def _confirms(self) -> bool:
         try:
             return await self.stores.store.read_entries("none", 0, 1) == []
