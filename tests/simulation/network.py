@@ -67,20 +67,25 @@ class Network:
         future = self._loop.create_future()
         deadline = self._loop.time() + timeout_s
 
-        def answer(value: Any) -> None:
-            self._send(link, lambda: _settle(future, value), lambda: self._lose(future, deadline, lost), deadline)
+        def lose() -> None:
+            self._lose(future, deadline, lost)
 
-        self._send(link, lambda: deliver(answer), lambda: self._lose(future, deadline, lost), None)
+        def answer(value: Any) -> None:
+            self._send(link, lose, deadline, _settle, future, value)
+
+        self._send(link, lose, None, deliver, answer)
         return future
 
-    def _send(self, link: Link, arrive: Callable[[], None], lose: Callable[[], None], deadline: float | None) -> None:
+    def _send(
+        self, link: Link, lose: Callable[[], None], deadline: float | None, arrive: Callable[..., None], *message: Any
+    ) -> None:
         seconds = self.delay(link)
         arrives_s = self._loop.time() + (seconds or 0.0)
         if seconds is None or (deadline is not None and arrives_s > deadline):
             lose()
         else:
             self.last_arrival_s = max(self.last_arrival_s, arrives_s)
-            self._loop.later(seconds, arrive)
+            self._loop.later(seconds, arrive, *message)
 
     def _lose(self, future: asyncio.Future[Any], deadline: float, lost: Callable[[str], Exception]) -> None:
         if self._random() < 0.25:

@@ -1,4 +1,4 @@
-"""What production code takes from the machine (clocks, randomness, logs, signals), given to it by the simulation."""
+"""What production code takes from the machine (clocks, randomness, logs, metrics), given to it by the simulation."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ class Log:
     debug = info = warning = error = critical = _line
 
 
+class Unmeasured:
+    """Stands for every metric; a history is not to be seen in those of the process that runs it."""
+
+    def __getattr__(self, _name: str) -> Unmeasured:
+        return self
+
+    def __call__(self, *_args: object, **_labels: object) -> Unmeasured:
+        """Of one label, or a measurement."""
+        return self
+
+
 def _machine(loop: SimLoop, rng: random.Random, note: Callable[..., None], died: Callable[[], None]) -> dict[str, Any]:
     """Names that production modules import, and what stands for them."""
 
@@ -64,6 +75,8 @@ def _machine(loop: SimLoop, rng: random.Random, note: Callable[..., None], died:
         "os": SimpleNamespace(urandom=rng.randbytes, getpid=int, kill=lambda _pid, _signal: died()),
         "random": rng,
         "_log": Log(note),
+        "metrics": Unmeasured(),
+        "_STATUS_COUNTERS": {},
         "REPLICA_WAIT_MS": REPLICA_WAIT_MS,
         "STORE_TIMEOUT_S": STORE_TIMEOUT_S,
         "BACKOFF_S_MAX": BACKOFF_S_MAX,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 DRAIN_S = 3.0  # a seal or restore that waits longer is run again
-FLUSH_EVERY_S = 0.3
+FLUSH_EVERY_S = 0.4
 _PATH = f"/v1/campaigns/{CAMPAIGN}/likes"
 
 

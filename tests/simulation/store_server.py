@@ -167,7 +167,7 @@ class Server:
         else:
             raise AssertionError(f"the simulated server does not know {name!r}")
         if self._effects:
-            self.note(self.name, name.decode(), *args[:3])
+            self.note(self.name, name.decode(), *args[: 1 if name == b"PFADD" else 3])  # voters of a set: in no order
         self._log_effects(session, touched=name == b"INCR")
         return reply
 
@@ -223,6 +223,7 @@ class Server:
     def _sync_later(self, epoch: int) -> None:
         if epoch == self.epoch:
             self.synced, self._syncing = len(self.log), False
+            self.confirm(0, 0)
 
     def _crashes(self) -> bool:
         self.fuse -= 1
