@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from dianzan import identity
+from dianzan import faults, identity
 from dianzan.campaign import Document, Rules, State, next_width, refused_changes
 from dianzan.errors import CampaignError
 from dianzan.ledger import CampaignStep, Ledger, Seal, StoredCampaign, Tally
@@ -100,7 +100,9 @@ class Lifecycle:
             if await step.has_likes(stored.number):
                 await self._require_gates(stored)
             await self._store.close_gates(campaign, stored.rules.shards)
+            faults.hit("close.before_commit")
             await step.close()
+        faults.hit("close.after_commit")
         await self._publish_document(campaign)
 
     async def seal(self, campaign: str, *, drain_s_max: float) -> tuple[Recount, Seal]:
@@ -115,6 +117,7 @@ class Lifecycle:
             await self.drain(stored, range(stored.rules.shards), drain_s_max)
         except CampaignError as error:
             raise CampaignError(f"Not sealed: {error}") from error
+        faults.hit("seal.drained")
         async with self._ledger.step(campaign) as step:
             if step.stored is None or step.stored.state is not State.sealed:
                 counted = await recount(self._store, self._ledger, stored)
@@ -123,6 +126,8 @@ class Lifecycle:
                 tallies = await self._final(stored, counted)
                 people = counted.people.get(0, 0)
                 await step.seal(stored.number, sum(counted.ledger.values()), people, tallies)
+                faults.hit("seal.before_commit")
+        faults.hit("seal.after_commit")
         await self._publish_document(campaign)
         seal = await self._ledger.seal(stored.number)
         if seal is None:

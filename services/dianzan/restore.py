@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from dianzan import wire
+from dianzan import faults, wire
 from dianzan.campaign import Document, State
 from dianzan.clock import from_ms, now_ms, to_ms
 from dianzan.errors import CampaignError
@@ -50,8 +50,10 @@ class Restorer:
             document = await self._ledger.document(stored)
             for shard in lost:
                 await self._store.clear_shard(stored.rules, shard)
+            faults.hit("restore.cleared")
             rows = await self._write_voters(stored, document, lost)
             likes = await self._write_counts(stored, lost)
+            faults.hit("restore.written")
             await self._compare(stored, document, lost, rows)
             await self._reopen(document)
         return Restored(lost, likes)

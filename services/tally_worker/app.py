@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from dianzan import background
+from dianzan import background, faults
 from dianzan.ledger import Ledger
 from dianzan.store_nodes import connect
 from dianzan.vote_store import VoteStore
@@ -20,6 +20,8 @@ from tally_worker.sweep import Sweeper
 
 def create_app(settings: WorkerSettings) -> FastAPI:
     """The ASGI application that flushes as long as it runs, and serves health and metrics."""
+
+    faults.arm(settings.faults)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

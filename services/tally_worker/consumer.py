@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from dianzan import logs, metrics, wire
+from dianzan import faults, logs, metrics, wire
 from dianzan.campaign import State
 from dianzan.clock import now_ms
 from dianzan.errors import EntryUndecodable, StoreError
@@ -64,10 +64,14 @@ class Consumer:
             entries, undecodable = await self._read(campaign.id, shard)
             if not entries:
                 return Flush(0, 0, 0, undecodable, None)
+            faults.hit("flush.before_insert")
             await flush.estimate_people(await self._people(campaign.id, shard, entries))
             inserted = await flush.insert(entries)
+            faults.hit("flush.before_commit")
+        faults.hit("flush.after_commit")
         committed = [(entry.entry_id, entry.batch) for entry in entries]
         removed = await self._store.remove_entries(campaign.id, shard, committed)
+        faults.hit("flush.after_removal")
         return Flush(sum(e.like_count for e in entries), inserted, removed, undecodable, entries[0].time_ms)
 
     async def _read(self, campaign: str, shard: int) -> tuple[list[Entry], int]:

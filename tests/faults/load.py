@@ -45,6 +45,8 @@ class Load:
         self._quota = document.rules.likes_per_window
         self._asked: list[tuple[bytes, tuple[str, ...]]] = []
         self._stopping = False
+        self._going = asyncio.Event()
+        self._going.set()
         self.voter_count: int | None = None  # None: a new voter for nearly every attempt
         self.favourite: str | None = None  # a candidate that everybody likes
 
@@ -59,7 +61,31 @@ class Load:
             yield
         finally:
             self._stopping = True
+            self._going.set()
             await asyncio.gather(*tasks)
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Nobody asks for the length of the block, which begins when every voter has been answered."""
+        self._going.clear()
+
+        async def heard() -> bool:
+            return all(attempt.heard is not None for attempt in self.journal.attempts)
+
+        await until(heard, within_s=2 * ANSWER_S_MAX, what="every voter is answered")
+        try:
+            yield
+        finally:
+            self._going.set()
+
+    async def like(self, api: int, subject: bytes, *codes: str) -> Attempt:
+        """One attempt of a named voter, over a connection of its own."""
+        connections = [Connection(port) for port in self._ports]
+        try:
+            return await self.ask(connections, api, self.document.key.voter_hash("device", subject), codes)
+        finally:
+            for connection in connections:
+                connection.close()
 
     async def until_liked(self, likes: int, *, within_s: float = 30.0) -> None:
         """Wait for that many more answers of 200."""
@@ -147,6 +173,7 @@ class Load:
         connections = [Connection(port) for port in self._ports]
         await asyncio.sleep(rng.random() * self._pause_s)
         while not self._stopping:
+            await self._going.wait()
             began_s = time.monotonic()
             voter, codes, api = self._choose(rng)
             await self.ask(connections, api, voter, codes)

@@ -89,6 +89,19 @@ class PairWorld(World):
 @asynccontextmanager
 async def pair_world(folder: Path) -> AsyncIterator[World]:
     """Two Valkey servers, one PostgreSQL, the replicated mode."""
+    async with _servers(folder, replicated=True) as world:
+        yield world
+
+
+@asynccontextmanager
+async def careless_pair_world(folder: Path) -> AsyncIterator[World]:
+    """The same, but the services believe in one node: nobody waits for the replica."""
+    async with _servers(folder, replicated=False) as world:
+        yield world
+
+
+@asynccontextmanager
+async def _servers(folder: Path, *, replicated: bool) -> AsyncIterator[World]:
     servers = [ValkeyServer(folder / name, 0, []) for name in ("valkey0", "valkey1")]
     postgres = PostgresServer(folder / "postgres", 0, [])
     try:
@@ -97,7 +110,7 @@ async def pair_world(folder: Path) -> AsyncIterator[World]:
         (servers[1].folder / "password").write_text(read_password(servers[0].folder))
         for server in [*servers, postgres]:
             await asyncio.to_thread(server.start)
-        async with _pair(folder, servers, postgres) as world:
+        async with _pair(folder, servers, postgres, replicated=replicated) as world:
             yield world
     finally:
         for server in [postgres, *reversed(servers)]:
@@ -105,14 +118,16 @@ async def pair_world(folder: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def _pair(folder: Path, servers: Sequence[Server], postgres: PostgresServer) -> AsyncIterator[PairWorld]:
+async def _pair(
+    folder: Path, servers: Sequence[Server], postgres: PostgresServer, *, replicated: bool
+) -> AsyncIterator[PairWorld]:
     direct = redis_url(servers[0].folder)
     operator = Proxy("127.0.0.1", servers[0].port)
     await operator.start()
     parts = urlsplit(direct)
     moving = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{operator.port}"))
-    addresses = StoreAddresses(moving, database_url(postgres.folder), replicated=True)
-    world = PairWorld(folder, list(servers), postgres, addresses, True, primary=servers[0], replica=servers[1])
+    addresses = StoreAddresses(moving, database_url(postgres.folder), replicated=replicated)
+    world = PairWorld(folder, list(servers), postgres, addresses, replicated, primary=servers[0], replica=servers[1])
     world.proxies["operator-store"] = operator
     for server in servers:
         link = world.copied_through[str(server.folder)] = Proxy("127.0.0.1", server.port)

@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from dianzan import faults
 from dianzan.cli import audit, campaign
 from dianzan.cli.stores import DATA_DEFAULT, OF_OUTPUT, Data, Stores, addresses, run
 from dianzan.cli.token import token
@@ -58,6 +59,7 @@ def main() -> None:
     """Entry point of the `dianzan` command; what it prints is out when it ends with 0."""
     try:
         try:
+            faults.arm(os.environ.get("DIANZAN_FAULTS", ""))
             app()
         finally:
             sys.stdout.flush()
