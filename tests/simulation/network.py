@@ -100,5 +100,6 @@ def _settle(future: asyncio.Future[Any], value: Any) -> None:
         return
     if isinstance(value, BaseException):
         future.set_exception(value)
+        future.exception()  # where its asker is gone nobody else takes note
     else:
         future.set_result(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -97,14 +98,19 @@ class SimClient:
         return replies
 
     def send(
-        self, session: Session, commands: Sequence[Sequence[Any]], *, atomic: bool = False
+        self,
+        session: Session,
+        commands: Sequence[Sequence[Any]],
+        *,
+        atomic: bool = False,
+        timeout_s: float = STORE_TIMEOUT_S,
     ) -> asyncio.Future[list[Any]]:
         """Send a pipeline over a connection."""
         server = self._server
         return self._cluster.network.ask(
             self._link,
             lambda answer: server.receive(session, commands, atomic, answer),
-            timeout_s=STORE_TIMEOUT_S,
+            timeout_s=timeout_s,
             lost=_lost,
         )
 
@@ -127,14 +133,18 @@ class SimClient:
         return lambda *args, **options: self.execute_command(*_command(name, args, options))
 
 
+LATE_S = 4.0  # a raw connection waits as long as its user does: replies may come after they were given up
+
+
 class SimConnection:
-    """The raw connection under the like link."""
+    """The raw connection under the like link. Replies are read in order, those to earlier pipelines first."""
 
     def __init__(self, client: SimClient) -> None:
         self._client = client
         self._session = Session(deaf_to_touch=client.likes_without_touch)
-        self._pending: asyncio.Future[list[Any]] | None = None
+        self._pending: deque[asyncio.Future[list[Any]]] = deque()
         self._replies: list[Any] = []
+        self._broken = False
 
     async def connect(self) -> None:
         """Open it."""
@@ -142,18 +152,24 @@ class SimConnection:
 
     async def send_packed_command(self, packed: Sequence[bytes]) -> None:
         """Send a pipeline as bytes, which the server reads."""
+        if self._broken:
+            raise Disconnected("the connection is broken")
         reader = Reader()
         reader.feed(b"".join(packed))
         commands = []
         while (command := reader.gets()) is not False:
             commands.append(command)
-        self._pending = self._client.send(self._session, commands)
+        self._pending.append(self._client.send(self._session, commands, timeout_s=LATE_S))
 
     async def read_response(self, **_options: Any) -> Any:
         """The next reply; a refusal is raised."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self._replies = list(await pending)[::-1]
+        if not self._replies:
+            try:
+                self._replies = list(await asyncio.shield(self._pending[0]))[::-1]
+            except (Disconnected, TimedOut):
+                self._broken = True
+                raise
+            self._pending.popleft()
         reply = self._replies.pop()
         if isinstance(reply, ResponseError):
             raise reply
