@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import RedisError
 
-from dianzan.errors import ApiError, CampaignError, StoreError, StoreUnavailable
+from dianzan.errors import ApiError, CampaignError, StoreError
 from dianzan.ledger import AWAY, Ledger
 from dianzan.lifecycle import Lifecycle
 from dianzan.restore import Restorer
@@ -163,21 +163,12 @@ class Operator(Running):
 
 
 class LearnsEachRound(VoteStore):
-    """Asks each round anew which server holds what, and takes a replica's silence for an error of the store."""
+    """Asks each round anew which server holds what: FlushLoop does not yet do so after an error."""
 
     async def backlog(self, campaign: str, shards: int) -> list[int | None]:
         """Ask first who serves."""
         await self.refresh()
         return await super().backlog(campaign, shards)
-
-    async def read_entries(
-        self, campaign: str, shard: int, count: int, *, after: bytes | None = None
-    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """As FlushLoop expects an error."""
-        try:
-            return await super().read_entries(campaign, shard, count, after=after)
-        except StoreUnavailable as error:
-            raise StoreError(str(error)) from error
 
 
 class RemovesBeforeCommit(LearnsEachRound):
