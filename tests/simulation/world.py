@@ -142,11 +142,12 @@ class World:
 
     async def _lose_store(self) -> None:
         """Lose a part of the store, disks and all, and restore it from the ledger."""
-        await asyncio.sleep(self.rng.random() * self.plan.fault_s)
-        # Entries of the lost store that are in a flush may still come into the ledger: neither restore nor seal waits
-        # for that, so a loss at such a moment is not among what is promised.
+        mid_flush = "lose-mid-flush" in self.broken
+        await asyncio.sleep(self.rng.random() * (0.5 if mid_flush else self.plan.fault_s))
+        for name in self.workers if mid_flush else ():
+            self.network.link(name, "ledger").slow_s = 0.2
         for _ in range(1_000):
-            if not self.ledger.flushing:
+            if self.ledger.flushing == mid_flush:
                 break
             await asyncio.sleep(0.005)
         self._lose(self.rng.randrange(len(self.cluster.places)))
