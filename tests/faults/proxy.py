@@ -1,4 +1,8 @@
-"""A TCP proxy on a link of the system, which breaks as told: cut, refuse, delay, stall, half-close, swallow replies."""
+"""A TCP proxy on a link of the system, which breaks as told.
+
+It cuts (RST), refuses, delays, throttles, stalls (at once, or at a request that is waited for), half-closes, leaves
+connections half-open, and swallows the replies to requests that are executed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
@@ -20,23 +25,41 @@ class Mode(StrEnum):
     refuse = "refuse"  # connections are closed as soon as they open
 
 
+@dataclass(eq=False)
+class _Connection:
+    """One carried connection: the client's side of it and, once it is open, the server's."""
+
+    here: asyncio.StreamWriter
+    there: asyncio.StreamWriter | None = None
+    forsaken: bool = False  # the server's side is gone, and the client has not been told
+
+    @property
+    def writers(self) -> list[asyncio.StreamWriter]:
+        return [self.here, *([self.there] if self.there else [])]
+
+
 class Proxy:
-    """Carries one link. `delay_s` is added to every piece in both directions."""
+    """Carries one link. `delay_s` is added to every piece in both directions; `bytes_per_s` bounds each direction of a
+    connection, 0 for no bound. `held` counts the pieces that a stall holds back now.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
         self.delay_s = 0.0
+        self.bytes_per_s = 0.0
+        self.held = 0
         self._mode = Mode.carry
         self._moving = asyncio.Event()
         self._moving.set()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._awaited: tuple[bytes, asyncio.Event] | None = None
+        self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
 
     async def start(self) -> None:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1_024)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def aclose(self) -> None:
@@ -49,7 +72,7 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def set(self, mode: Mode) -> None:
-        """Change what happens from now on; `refuse` also cuts what is open."""
+        """Change what happens from now on: `refuse` also cuts what is open, `carry` after `stall` delivers what waited."""
         self._mode = mode
         if mode is Mode.stall:
             self._moving.clear()
@@ -58,27 +81,40 @@ class Proxy:
         if mode is Mode.refuse:
             self.cut()
 
+    def stall_at(self, request: bytes) -> asyncio.Event:
+        """Stall as soon as these bytes come by on their way to the server, before they arrive; the event tells."""
+        event = asyncio.Event()
+        self._awaited = (request, event)
+        return event
+
     def heal(self) -> None:
         """Carry everything again, on new connections: what was swallowed cannot come back."""
-        broken = self._mode in (Mode.deaf, Mode.stall)
-        self.delay_s = 0.0
-        self.set(Mode.carry)
+        broken = self._mode in (Mode.deaf, Mode.stall) or any(each.forsaken for each in self._connections)
+        self.delay_s = self.bytes_per_s = 0.0
+        self._awaited = None
         if broken:
             self.cut()
+        self.set(Mode.carry)
 
     def cut(self) -> None:
         """Reset every open connection."""
-        for writer in list(self._writers):
-            sock = writer.get_extra_info("socket")
-            with suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            writer.transport.abort()
+        for connection in self._connections:
+            for writer in connection.writers:
+                _reset(writer)
 
     def half_close(self) -> None:
         """End the sending side of every connection, and leave the other open."""
-        for writer in list(self._writers):
-            with suppress(OSError, RuntimeError):
-                writer.write_eof()
+        for connection in self._connections:
+            for writer in connection.writers:
+                with suppress(OSError, RuntimeError):
+                    writer.write_eof()
+
+    def forsake(self) -> None:
+        """Leave every open connection half-open: the server forgets it, the client is not told. New ones are carried."""
+        for connection in self._connections:
+            if connection.there is not None:
+                connection.forsaken = True
+                _reset(connection.there)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._carry(reader, writer))
@@ -86,35 +122,57 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        there: asyncio.StreamWriter | None = None
+        connection = _Connection(writer)
+        self._connections.add(connection)
+        pumps: list[asyncio.Task[None]] = []
         try:
             if self._mode is Mode.refuse:
                 return
-            back, there = await asyncio.open_connection(*self.target)
-            self._writers.add(there)
+            back, connection.there = await asyncio.open_connection(*self.target)
             pumps = [
-                asyncio.create_task(self._pump(reader, there, is_reply=False)),
-                asyncio.create_task(self._pump(back, writer, is_reply=True)),
+                asyncio.create_task(self._pump(connection, reader, connection.there, is_reply=False)),
+                asyncio.create_task(self._pump(connection, back, writer, is_reply=True)),
             ]
-            _done, pending = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            for pump in pending:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            if connection.forsaken:
+                await pumps[0]  # until the client gives up
         except OSError:
             return  # the server is away: the client sees its connection closed
         finally:
-            for each in (writer, there):
-                if each is not None:
-                    self._writers.discard(each)
-                    each.close()
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self._connections.discard(connection)
+            for each in connection.writers:
+                each.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reply: bool) -> None:
+    async def _pump(
+        self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reply: bool
+    ) -> None:
         while data := await reader.read(65_536):
-            if self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            await self._moving.wait()
-            if is_reply and self._mode is Mode.deaf:
+            if self._awaited is not None and not is_reply and self._awaited[0] in data:
+                self.set(Mode.stall)
+                self._awaited[1].set()
+                self._awaited = None
+            await self._pause(len(data))
+            if (is_reply and self._mode is Mode.deaf) or connection.forsaken:
                 continue
             writer.write(data)
             await writer.drain()
+
+    async def _pause(self, size: int) -> None:
+        delay_s = self.delay_s + (size / self.bytes_per_s if self.bytes_per_s else 0.0)
+        if delay_s:
+            await asyncio.sleep(delay_s)
+        self.held += 1
+        try:
+            await self._moving.wait()
+        finally:
+            self.held -= 1
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()
