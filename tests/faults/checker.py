@@ -35,6 +35,7 @@ class Truth:
     published: Sequence[tuple[float, Mapping[str, int]]]
     sealed_s: float | None = None
     undurable: list[tuple[float, float]] = field(default_factory=list)  # when no 200 could be honest
+    record: list[tuple[str, str]] | None = None  # candidate's code, receipt: the public record, where it was asked for
 
 
 def check(attempts: Sequence[Attempt], truth: Truth) -> list[Violation]:
@@ -75,8 +76,12 @@ def lost(attempts: Sequence[Attempt], truth: Truth) -> Iterator[Violation]:
         yield Violation("lost", f"the like of {voter.hex()} for {code} was acknowledged and is not in the ledger")
 
 
-def double(_attempts: Sequence[Attempt], truth: Truth) -> Iterator[Violation]:
-    """Each identity stands in the ledger once, and is counted once."""
+def double(attempts: Sequence[Attempt], truth: Truth) -> Iterator[Violation]:
+    """Each identity stands in the ledger once, is counted once, and is called counted once."""
+    told = ((code, a.voter) for a in attempts for code, (status, _) in a.results.items() if status == "counted")
+    for (code, voter), times in Counter(told).items():
+        if times > 1:
+            yield Violation("double", f"the like of {voter.hex()} for {code} was called counted {times} times")
     for (code, voter), rows in Counter(truth.ledger).items():
         if rows > 1:
             yield Violation("double", f"the like of {voter.hex()} for {code} stands in the ledger {rows} times")
@@ -163,4 +168,17 @@ def undurable(attempts: Sequence[Attempt], truth: Truth) -> Iterator[Violation]:
                 yield Violation("undurable", f"attempt {attempt.number} was acknowledged while nothing was durable")
 
 
-RULES = (lost, double, invented, unequal, fell, exceeded, receipts, quota, sealed, undurable)
+def recorded(_attempts: Sequence[Attempt], truth: Truth) -> Iterator[Violation]:
+    """The public record holds the receipt of every like in the ledger, and nothing else."""
+    if truth.record is None:
+        return
+    found, wanted = (
+        Counter(truth.record),
+        Counter((code, truth.receipt_of(code, voter)) for code, voter in truth.ledger),
+    )
+    for what, receipts_of in (("lacks", wanted - found), ("has too much of", found - wanted)):
+        for code, receipt in receipts_of:
+            yield Violation("record", f"the record {what} {receipt} for {code}")
+
+
+RULES = (lost, double, invented, unequal, fell, exceeded, receipts, quota, sealed, undurable, recorded)

@@ -72,7 +72,7 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def set(self, mode: Mode) -> None:
-        """Change what happens from now on: `refuse` also cuts what is open, `carry` after `stall` delivers what waited."""
+        """Change what happens from now on. `refuse` cuts what is open, too; `carry` delivers what a stall held back."""
         self._mode = mode
         if mode is Mode.stall:
             self._moving.clear()
@@ -110,7 +110,7 @@ class Proxy:
                     writer.write_eof()
 
     def forsake(self) -> None:
-        """Leave every open connection half-open: the server forgets it, the client is not told. New ones are carried."""
+        """Leave every open connection half-open: the server forgets it, the client is not told."""
         for connection in self._connections:
             if connection.there is not None:
                 connection.forsaken = True
