@@ -54,6 +54,10 @@ class SimShardFlush:
         server = self._ledger.server
         return int(await self._ledger.ask(lambda a: server.insert(a, self._transaction, self._shard, likes)))
 
+    async def counts(self) -> dict[int, int]:
+        """Likes per candidate of this shard, those of this transaction included."""
+        return dict(await self._ledger.read(lambda: self._ledger.server.counts_in(self._transaction, self._shard)))
+
     async def estimate_people(self, _people: Mapping[int, int]) -> None:
         """Estimates are not simulated; the round trip is."""
         await self._ledger.read(lambda: None)

@@ -217,6 +217,11 @@ class LedgerServer:
             found.setdefault(shard, {})[candidate] = likes
         return found
 
+    def counts_in(self, transaction: Transaction, shard: int) -> dict[int, int]:
+        """Likes per candidate of a shard, as a transaction sees them."""
+        seen = self.counts + transaction.counted
+        return {candidate: likes for (of, candidate), likes in seen.items() if of == shard}
+
     def people(self) -> dict[int, int]:
         """Distinct voters per candidate; 0 is the campaign."""
         found: dict[int, set[bytes]] = {0: set()}

@@ -104,6 +104,17 @@ def _xrange(data: dict[bytes, Any], args: Sequence[Any]) -> Any:
     return [(entry_id, dict(fields)) for entry_id, fields in found[: int(args[4])]]
 
 
+def _view_v1(data: dict[bytes, Any], args: Sequence[Any]) -> Any:
+    """What a shard counts and its oldest entries, as flat lists."""
+    _function, _count, counts, stream, most = args
+    entries = _xrange(data, [stream, b"-", b"+", b"COUNT", most])
+    return [_flat(data.get(counts, {})), [[entry_id, _flat(fields)] for entry_id, fields in entries]]
+
+
+def _flat(found: dict[bytes, bytes]) -> list[bytes]:
+    return [part for pair in found.items() for part in pair]
+
+
 READS: dict[bytes, Callable[[dict[bytes, Any], Sequence[Any]], Any]] = {
     b"GET": lambda data, args: data.get(args[0]),
     b"HGET": lambda data, args: data.get(args[0], {}).get(args[1]),
@@ -113,4 +124,5 @@ READS: dict[bytes, Callable[[dict[bytes, Any], Sequence[Any]], Any]] = {
     b"PFCOUNT": lambda data, args: len(data.get(args[0], ())),
     b"MEMORY USAGE": lambda data, args: 100 * len(data[args[0]].entries) if args[0] in data else None,
     b"XRANGE": _xrange,
+    b"FCALL_RO": _view_v1,
 }

@@ -191,7 +191,7 @@ class Server:
             return self._info(args[0])
         if name == b"CONFIG GET":
             return dict(DURABLE_SETTINGS)
-        if name == b"FCALL_RO":
+        if name == b"FCALL_RO" and args[0] == b"version_v1":
             return LIBRARY_VERSION
         if name == b"TIME":
             return divmod(self.now_ms() * 1000, 1_000_000)
