@@ -4,6 +4,7 @@ import os
 import random
 import secrets
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,7 @@ class EmbeddedError(DianzanError):
 
 @dataclass(frozen=True)
 class StoreAddresses:
-    """Where the two stores listen, passwords included: never log it."""
+    """Where the stores listen, passwords included: never log it. A cluster's nodes are separated by commas."""
 
     redis_url: str
     database_url: str
@@ -52,17 +53,17 @@ def read_password(folder: Path) -> str:
     return (folder / "password").read_text().strip()
 
 
-def read_port(folder: Path) -> int:
+def read_port(folder: Path, file: str = "port") -> int:
     """The port of the last start; 0 before the first."""
-    path = folder / "port"
+    path = folder / file
     text = path.read_text().strip() if path.exists() else ""
     return int(text) if text.isdigit() else 0
 
 
-def claim_port(folder: Path, name: str, asked: int) -> int:
-    """The port asked for, else the remembered one, else any free one; remembered from now on."""
+def claim_port(folder: Path, name: str, asked: int, *, file: str = "port", taken: Collection[int] = ()) -> int:
+    """The port asked for, else the remembered one, else any free one not in `taken`; remembered from now on."""
     if asked == 0:
-        port = _free_port(read_port(folder))
+        port = _free_port(read_port(folder, file), taken)
     elif port_is_free(asked):
         port = asked
     else:
@@ -70,13 +71,13 @@ def claim_port(folder: Path, name: str, asked: int) -> int:
             f"Port {asked} of {HOST}, meant for {name}, is taken: "
             "stop the program that listens there, or choose another port."
         )
-    write_private(folder / "port", f"{port}\n")
+    write_private(folder / file, f"{port}\n")
     return port
 
 
-def _free_port(remembered: int) -> int:
+def _free_port(remembered: int, taken: Collection[int]) -> int:
     for port in (remembered, *random.sample(PORTS, PORT_TRIES_MAX)):
-        if port and port_is_free(port):
+        if port and port not in taken and port_is_free(port):
             return port
     raise EmbeddedError(f"{PORT_TRIES_MAX} ports of {HOST} from {PORTS.start} were all taken: name a free port.")
 

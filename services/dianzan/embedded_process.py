@@ -20,6 +20,7 @@ except ImportError:  # the extra "embedded" is not installed: EmbeddedStores say
     psutil = None  # type: ignore[assignment]
 
 POLL_S: Final = 0.02
+ASK_AGAIN_S: Final = 1.0  # Valkey refuses to end while it writes the first AOF after a full copy, and then forgets it
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,11 @@ def end(targets: Sequence["psutil.Process"], stop_signal: signal.Signals, limit_
 
     psutil signals no process whose id another one has taken meanwhile.
     """
-    family = [*targets, *(child for p in targets for child in _children(p))]
-    _signal_all(targets, stop_signal)
-    remaining = _still_living(family, limit_s)
+    remaining = [*targets, *(child for p in targets for child in _children(p))]
+    deadline = time.monotonic() + limit_s
+    while remaining and (left_s := deadline - time.monotonic()) > 0:
+        _signal_all(targets, stop_signal)
+        remaining = _still_living(remaining, min(ASK_AGAIN_S, left_s))
     _signal_all(remaining, signal.SIGKILL)
     if stuck := _still_living(remaining, limit_s):
         raise EmbeddedError(f"Process {stuck[0].pid} of an earlier run cannot be ended: restart the machine.")

@@ -37,7 +37,7 @@ from dianzan.embedded_folder import (
     sync_folder,
     write_private,
 )
-from dianzan.embedded_process import POLL_S, Account, end, give, pid_exists, popen, processes, unprivileged
+from dianzan.embedded_process import ASK_AGAIN_S, POLL_S, Account, end, give, pid_exists, popen, processes, unprivileged
 
 START_S_MAX: Final = 60.0  # loading an AOF of some GB, or crash recovery over max_wal_size
 STOP_S_MAX: Final = 30.0  # PostgreSQL writes a checkpoint of up to shared_buffers before it ends
@@ -91,7 +91,7 @@ timezone = 'UTC'
 class Server(ABC):
     """One server process on one folder. `start` returns when it answers; after `kill` or `stop` it can start again."""
 
-    name: ClassVar[str]
+    name: str
     stop_signal: ClassVar[signal.Signals]
 
     def __init__(self, folder: Path, port: int, notices: list[str]) -> None:
@@ -110,6 +110,15 @@ class Server(ABC):
 
     def start(self) -> None:
         """Stop leftovers, start, wait until it answers. On any failure nothing is left running."""
+        self.launch()
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def launch(self) -> None:
+        """`start` without waiting."""
         if self._process is not None and self._process.poll() is None:
             raise EmbeddedError(f"{self.name} (process {self.pid}) already runs: stop it first.")
         self.stop_leftovers()
@@ -117,23 +126,29 @@ class Server(ABC):
         self.port = claim_port(self.folder, self.name, self.port)
         self._prepare()
         self._spawn()
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
 
     def stop(self) -> None:
         """Ask the server to end; kill it after STOP_S_MAX, which costs a recovery at the next start but no data."""
         if self._process is None:
             return
+        deadline = time.monotonic() + STOP_S_MAX
+        while not self._ends_within(min(ASK_AGAIN_S, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                killed = f"Killed {self.name} (process {self.pid}): it did not stop within {STOP_S_MAX:g} s."
+                self._notices.append(killed)
+                self.kill()
+                break
+        self._process = None
+
+    def _ends_within(self, limit_s: float) -> bool:
+        if self._process is None:
+            return True
         self._process.send_signal(self.stop_signal)
         try:
-            self._process.wait(STOP_S_MAX)
+            self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            self._notices.append(f"Killed {self.name} (process {self.pid}): it did not stop within {STOP_S_MAX:g} s.")
-            self.kill()
-        self._process = None
+            return False
+        return True
 
     def kill(self) -> None:
         """End the server with SIGKILL, as a crash would."""
@@ -210,7 +225,7 @@ class Server(ABC):
 class ValkeyServer(Server):
     """Valkey, set up for the one-node promise: every write synced before it is answered, nothing evicted."""
 
-    name = "Valkey"
+    name: str = "Valkey"
     stop_signal = signal.SIGTERM
 
     def __init__(self, folder: Path, port: int, notices: list[str]) -> None:
@@ -220,11 +235,19 @@ class ValkeyServer(Server):
         )
         self._conf = folder / "valkey.conf"
 
+    def client(self) -> "redis.Redis":
+        """A client that sends nothing twice."""
+        return redis.Redis.from_url(
+            redis_url(self.folder), retry=Retry(NoBackoff(), 0), socket_timeout=CONNECT_S_MAX, decode_responses=True
+        )
+
     def _prepare(self) -> None:
-        text = VALKEY_CONF.format(
+        write_private(self._conf, self._settings())
+
+    def _settings(self) -> str:
+        return VALKEY_CONF.format(
             host=HOST, port=self.port, password=read_password(self.folder), log_name=self.log_path.name
         )
-        write_private(self._conf, text)
 
     def _command(self) -> Sequence[str | Path]:
         return [self._binary, self._conf]
@@ -233,8 +256,7 @@ class ValkeyServer(Server):
         return Path(command_line[0]).name == "valkey-server" and str(self._conf) in command_line
 
     def _not_ready(self) -> str | None:
-        retry = Retry(NoBackoff(), 0)
-        with redis.Redis.from_url(redis_url(self.folder), retry=retry, socket_timeout=CONNECT_S_MAX) as client:
+        with self.client() as client:
             try:
                 client.ping()  # LOADING is an error reply, so it is not ready either
             except redis.RedisError as error:

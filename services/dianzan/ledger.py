@@ -106,6 +106,11 @@ class ShardFlush:
         await self._connection.copy_records_to_table("staging", records=rows, columns=_COLUMNS)
         return int(await self._connection.fetchval(queries()["flush"], self._shard) or 0)
 
+    async def counts(self) -> dict[int, int]:
+        """Likes per candidate index of this shard by the counts, those inserted in this transaction included."""
+        records = await self._connection.fetch(queries()["counts_of_shard"], self._campaign, self._shard)
+        return {record["candidate"]: record["likes"] for record in records}
+
     async def estimate_people(self, people: Mapping[int, int]) -> None:
         """Keep the shard's estimates of distinct voters per candidate index (0: of any)."""
         query = queries()["estimate_people"]

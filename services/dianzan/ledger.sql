@@ -156,6 +156,9 @@ SELECT window_day, candidate, voter FROM likes WHERE campaign = $1 ORDER BY wind
 -- name: shard_counts
 SELECT shard, candidate, likes FROM counts WHERE campaign = $1;
 
+-- name: counts_of_shard
+SELECT candidate, likes FROM counts WHERE campaign = $1 AND shard = $2;
+
 -- name: voters
 -- What each voter liked in one window, in the order of liking.
 SELECT voter, array_agg(candidate ORDER BY liked_at, candidate) AS candidates

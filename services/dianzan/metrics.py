@@ -102,6 +102,21 @@ ROUND_TIMESTAMP = Gauge(
     "Unix time of the last round over all shards that succeeded. Over 5 s ago: Postgres or the store is away; the "
     "other worker gauges stand still meanwhile.",
 )
+DRIFT = Gauge(
+    "dianzan_drift_likes",
+    "Likes by which the store's counters differ from the ledger and the streams, by direction. behind: the store has "
+    "lost likes; those shards refuse and are rebuilt. ahead: the ledger has lost rows; see deploy/README.md.",
+    ["campaign", "direction"],
+)
+REPAIRED = Counter(
+    "dianzan_repaired_shards_total",
+    "Shards rebuilt from the ledger since they were behind it. Any: find out why the store has lost likes.",
+    ["campaign"],
+)
+RECONCILED_TIMESTAMP = Gauge(
+    "dianzan_reconciled_timestamp_seconds",
+    "Unix time of the last comparison of store and ledger over all campaigns. Over 5 min ago: one of them is away.",
+)
 UNDECODABLE = Gauge(
     "dianzan_undecodable_entries",
     "Stream entries this version cannot read; they stay in the stream. Above 0: a newer vote API runs.",

@@ -39,14 +39,22 @@ class Restorer:
     def __init__(self, store: VoteStore, ledger: Ledger, lifecycle: Lifecycle) -> None:
         self._store, self._ledger, self._lifecycle = store, ledger, lifecycle
 
-    async def restore(self, campaign: str, *, drain_s_max: float) -> Restored:
-        """Rebuild, compare, open again. Raises CampaignError where the rebuilt shards do not equal the ledger."""
+    async def restore(
+        self, campaign: str, *, drain_s_max: float, only: Collection[int] | None = None, accept_ledger: bool = False
+    ) -> Restored:
+        """Rebuild, compare, open again. Raises CampaignError where the rebuilt shards do not equal the ledger.
+
+        `only`: of those without a gate these alone. `accept_ledger`: open shards that count more likes than the ledger
+        too, whose surplus the ledger has lost and will never hold.
+        """
         await self._store.load_library()
         async with self._ledger.step(campaign) as step:
             stored = require(step, campaign)
             if stored.state is State.draft:
                 raise CampaignError(f"Campaign {campaign} was never published: there is nothing to restore.")
-            lost = await self._lost(stored, drain_s_max)
+            if accept_ledger and not stored.state.is_over:
+                await self._give_up_surplus(stored, drain_s_max)
+            lost = await self._lost(stored, drain_s_max, only, accept_ledger=accept_ledger)
             document = await self._ledger.document(stored)
             for shard in lost:
                 await self._store.clear_shard(stored.rules, shard)
@@ -55,20 +63,44 @@ class Restorer:
             likes = await self._write_counts(stored, lost)
             faults.hit("restore.written")
             await self._compare(stored, document, lost, rows)
-            await self._reopen(document)
+            await self._reopen(document, lost)
         return Restored(lost, likes)
 
-    async def _lost(self, stored: StoredCampaign, drain_s_max: float) -> list[int]:
-        """Shards without a gate, and closed ones that are behind the ledger, their streams emptied."""
+    async def _give_up_surplus(self, stored: StoredCampaign, drain_s_max: float) -> None:
+        """Take the gate from open shards that count more than the ledger once their streams are empty."""
+        shards = stored.rules.shards
+        ledger, store = (
+            await self._ledger.shard_counts(stored.number),
+            await self._store.shard_counts(stored.id, shards),
+        )
+        suspects = [shard for shard in range(shards) if _behind(ledger.get(shard, {}), store[shard])]
+        for shard in suspects:
+            await self._store.take_gate(stored.id, shard)  # else its stream may never be empty
+        await self._lifecycle.drain(stored, suspects, drain_s_max)
+
+    async def _lost(
+        self, stored: StoredCampaign, drain_s_max: float, only: Collection[int] | None, *, accept_ledger: bool
+    ) -> list[int]:
+        """Shards without a gate, and closed ones that are behind the ledger (or ahead), their streams emptied."""
         shards = stored.rules.shards
         missing = await self._store.gates_missing(stored.id, shards)
+        if only is not None:
+            missing = [shard for shard in missing if shard in only]
+            await self._lifecycle.drain(stored, missing, drain_s_max)
+            return missing
         closed = await self._store.gates_closed(stored.id, shards)
         await self._lifecycle.drain(stored, [*missing, *closed], drain_s_max)
         ledger, store = (
             await self._ledger.shard_counts(stored.number),
             await self._store.shard_counts(stored.id, shards),
         )
-        return sorted([*missing, *(shard for shard in closed if _behind(store[shard], ledger.get(shard, {})))])
+        wrong = [
+            shard
+            for shard in closed
+            if _behind(store[shard], ledger.get(shard, {}))
+            or (accept_ledger and _behind(ledger.get(shard, {}), store[shard]))
+        ]
+        return sorted([*missing, *wrong])
 
     async def _write_voters(
         self, stored: StoredCampaign, document: Document, lost: Collection[int]
@@ -114,12 +146,16 @@ class Restorer:
                         f"Not opened: a voter's marks are {marked[voter]}, the ledger has {candidates}."
                     )
 
-    async def _reopen(self, document: Document) -> None:
-        """Give every shard its gate: open while the campaign is published, but for those a close has reached."""
+    async def _reopen(self, document: Document, restored: Collection[int]) -> None:
+        """Give every shard its gate: open while the campaign is published, but for those a close has reached.
+
+        A shard that has lost its gate and was not restored stays without.
+        """
         campaign, shards = document.rules.id, document.rules.shards
         if document.state is State.published:
             closed = await self._store.gates_closed(campaign, shards)
-            await self._store.open_gates(document, first=True, but=closed)
+            missing = set(await self._store.gates_missing(campaign, shards)) - set(restored)
+            await self._store.open_gates(document, first=True, but=[*closed, *missing])
         else:
             await self._store.close_gates(campaign, shards)
         await self._store.publish_document(document)

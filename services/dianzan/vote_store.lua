@@ -217,6 +217,12 @@ local function remove_v1(keys, args)
   return removed
 end
 
+-- What a shard counts, and the likes that wait for the ledger, of one instant.
+-- KEYS  counts, stream    ARGV  the most entries    Returns { HGETALL of counts, XRANGE of the oldest entries }.
+local function view_v1(keys, args)
+  return { redis.call('HGETALL', keys[1]), redis.call('XRANGE', keys[2], '-', '+', 'COUNT', args[1]) }
+end
+
 -- Returns this library's version, so that a server that runs another one is found out.
 local function version_v1()
   return LIBRARY_VERSION
@@ -231,4 +237,5 @@ redis.register_function{ function_name = 'clear_v1', callback = clear_v1, flags 
 redis.register_function{ function_name = 'close_v1', callback = close_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'remove_v1', callback = remove_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'ungate_v1', callback = ungate_v1, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'view_v1', callback = view_v1, flags = { 'no-writes' } }
 redis.register_function{ function_name = 'version_v1', callback = version_v1, flags = { 'no-writes' } }

@@ -120,6 +120,11 @@ class VoteStore:
         """Shards closed for good."""
         return [shard for shard, gate in enumerate(await self._gates(campaign, shards)) if gate == _CLOSED]
 
+    async def gates_open(self, campaign: str, shards: int) -> list[int]:
+        """Shards that take likes."""
+        gates = await self._gates(campaign, shards)
+        return [shard for shard, gate in enumerate(gates) if gate not in (None, _CLOSED)]
+
     async def _gates(self, campaign: str, shards: int) -> list[bytes | None]:
         names = [keys.gate(campaign, shard) for shard in range(shards)]
         return await self._each(names, lambda pipeline, name: pipeline.get(name))
@@ -157,13 +162,13 @@ class VoteStore:
         return cast("Entries", await self._held(stream, lambda asked: asked.xrange(stream, min=start, count=count)))
 
     async def shard_view(self, campaign: str, shard: int, count: int) -> tuple[dict[int, int], Entries]:
-        """The shard's counters per candidate index, and at most `count` of its oldest entries, of one instant."""
+        """The shard's counters per candidate index and at most `count` of its oldest entries, of one instant.
+
+        With a replica: what it holds too, else StoreError.
+        """
         counters, stream = keys.counts(campaign, shard), keys.stream(campaign, shard)
-        pipeline = (await self._at(stream)).client.pipeline(transaction=True)
-        pipeline.hgetall(counters)
-        pipeline.xrange(stream, count=count)
-        counted, entries = await pipeline.execute()
-        return _counts(counted), cast("Entries", entries)
+        counted, entries = await self._held(stream, lambda asked: asked.fcall_ro("view_v1", 2, counters, stream, count))
+        return _counts(_pairs(counted)), [(entry_id, _pairs(fields)) for entry_id, fields in entries]
 
     async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
         """Remove entries by (entry id, batch id); an entry that now carries another batch id stays."""
@@ -337,6 +342,10 @@ class VoteStore:
         if self._nodes.replicated and not store_promise.confirmed(confirmation):
             raise StoreError("No replica has confirmed in time: is it there and in step? Run this again when it is.")
         return reply
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _counts(found: Mapping[bytes, bytes]) -> dict[int, int]:

@@ -9,10 +9,13 @@ from fastapi import FastAPI
 
 from dianzan import background, faults
 from dianzan.ledger import Ledger
+from dianzan.lifecycle import Lifecycle
+from dianzan.restore import Restorer
 from dianzan.store_nodes import connect
 from dianzan.vote_store import VoteStore
 from tally_worker.consumer import Consumer, FlushLoop
 from tally_worker.gauge import BucketGauge
+from tally_worker.reconcile import Reconciler
 from tally_worker.routes import router
 from tally_worker.settings import WorkerSettings
 from tally_worker.sweep import Sweeper
@@ -27,15 +30,19 @@ def create_app(settings: WorkerSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         ledger = await Ledger.connect(settings.database_url)
         store = VoteStore(connect(settings.redis_url, replicated=settings.store_mode == "replicated"))
-        loop = FlushLoop(Consumer(store, ledger), ledger, store, flush_every_s=settings.flush_every_s)
+        consumer = Consumer(store, ledger)
+        loop = FlushLoop(consumer, ledger, store, flush_every_s=settings.flush_every_s)
         app.state.loop = loop
         flushing = background.spawn("flush", loop.run())
         sweeping = background.spawn("sweep", Sweeper(store, ledger).run())
+        restorer = Restorer(store, ledger, Lifecycle(store, ledger))
+        reconciling = background.spawn("reconcile", Reconciler(store, ledger, consumer, restorer).run(loop.disturbed))
         sampling = background.spawn("gauge", BucketGauge(store, ledger).run())
         yield
         loop.stop()
         await flushing
         await background.stop(sampling)
+        await background.stop(reconciling)
         await background.stop(sweeping)
         await store.aclose()
         await ledger.aclose()

@@ -14,9 +14,9 @@ from dianzan import faults, logs, metrics, wire
 from dianzan.campaign import State
 from dianzan.clock import now_ms
 from dianzan.errors import EntryUndecodable, StoreError
-from dianzan.ledger import AWAY, REFUSED, Ledger, StoredCampaign
+from dianzan.ledger import AWAY, REFUSED, Ledger, ShardFlush, StoredCampaign
 from dianzan.limits import ENTRIES_PER_FLUSH_MAX, LIKES_PER_FLUSH_MAX
-from dianzan.vote_store import VoteStore
+from dianzan.vote_store import Entries, VoteStore
 from dianzan.wire import Entry
 
 _log = logs.get(__name__)
@@ -36,6 +36,7 @@ class Flush:
     oldest_ms: int | None
 
 
+Flushed = tuple[int, RedisError | StoreError | None]
 NOTHING = Flush(0, 0, 0, 0, None)
 
 
@@ -65,14 +66,45 @@ class Consumer:
             if not entries:
                 return Flush(0, 0, 0, undecodable, None)
             faults.hit("flush.before_insert")
-            await flush.estimate_people(await self._people(campaign.id, shard, entries))
-            inserted = await flush.insert(entries)
+            inserted = await self._insert(flush, campaign.id, shard, entries)
             faults.hit("flush.before_commit")
         faults.hit("flush.after_commit")
-        committed = [(entry.entry_id, entry.batch) for entry in entries]
-        removed = await self._store.remove_entries(campaign.id, shard, committed)
+        removed = await self._remove(campaign.id, shard, entries)
         faults.hit("flush.after_removal")
         return Flush(sum(e.like_count for e in entries), inserted, removed, undecodable, entries[0].time_ms)
+
+    async def compare(self, campaign: StoredCampaign, shard: int) -> dict[int, int] | None:
+        """By how many likes of each candidate the store is ahead of the ledger (behind: negative); equal ones left out.
+
+        A flush that compares on its way. The store's counters and its whole stream are read at one instant, when the
+        counters are the likes committed and those in the stream, each once. All of the stream is inserted, and what is
+        new added to the counts; the shard's lock keeps every other worker from committing meanwhile. So the counts
+        must then equal the counters, candidate by candidate.
+
+        None where that cannot be said now: another worker holds the lock, the stream is longer than one flush, or
+        holds an entry that nobody can read.
+        """
+        async with self._ledger.locked_shard(campaign.number, shard) as flush:
+            if flush is None:
+                return None
+            counters, raw = await self._store.shard_view(campaign.id, shard, ENTRIES_PER_FLUSH_MAX + 1)
+            entries = _whole(raw)
+            if entries is None:
+                return None
+            if entries:
+                await self._insert(flush, campaign.id, shard, entries)
+            counts = await flush.counts()
+        await self._remove(campaign.id, shard, entries)
+        differing = {index: counters.get(index, 0) - counts.get(index, 0) for index in counters.keys() | counts.keys()}
+        return {index: ahead for index, ahead in differing.items() if ahead}
+
+    async def _insert(self, flush: ShardFlush, campaign: str, shard: int, entries: Sequence[Entry]) -> int:
+        await flush.estimate_people(await self._people(campaign, shard, entries))
+        return await flush.insert(entries)
+
+    async def _remove(self, campaign: str, shard: int, entries: Iterable[Entry]) -> int:
+        committed = [(entry.entry_id, entry.batch) for entry in entries]
+        return await self._store.remove_entries(campaign, shard, committed) if committed else 0
 
     async def _read(self, campaign: str, shard: int) -> tuple[list[Entry], int]:
         entries: list[Entry] = []
@@ -124,6 +156,16 @@ class Consumer:
             return {}
 
 
+def _whole(raw: Entries) -> list[Entry] | None:
+    """The entries of a stream that one flush can take, None for a longer one or where one cannot be read."""
+    try:
+        entries = [wire.unpack_entry(entry_id, fields) for entry_id, fields in raw]
+    except EntryUndecodable:
+        return None
+    likes = sum(entry.like_count for entry in entries)
+    return entries if len(entries) <= ENTRIES_PER_FLUSH_MAX and likes <= LIKES_PER_FLUSH_MAX else None
+
+
 class FlushLoop:
     """Flushes every shard of every campaign that may hold likes, until `stop`."""
 
@@ -133,6 +175,7 @@ class FlushLoop:
         self._stopping = asyncio.Event()
         self._gauged: set[str] = set()
         self.last_success_s = 0.0
+        self.disturbed = asyncio.Event()  # store or ledger were away: what they hold may no longer agree
 
     def stop(self) -> None:
         """End after the flush that runs now."""
@@ -147,8 +190,10 @@ class FlushLoop:
             except (*AWAY, RedisError, StoreError) as error:
                 metrics.FLUSH_ERRORS.labels(type(error).__name__).inc()
                 _log.warning("a flush will be done again", reason=f"{type(error).__name__}: {error}")
+                self.disturbed.set()
                 backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
                 await self._pause(backoff_s)
+                await self._find_nodes()
             else:
                 backoff_s = self._flush_every_s
                 self.last_success_s = time.monotonic()
@@ -157,8 +202,12 @@ class FlushLoop:
                     await self._pause(self._flush_every_s)
 
     async def flush_all(self) -> int:
-        """One round over all shards; returns the likes read. Shards in random order, so that workers spread."""
+        """One round over all shards; returns the likes read. Shards in random order, so that workers spread.
+
+        A store server that is away holds back no shard of another; its error is raised at the end of the round.
+        """
         likes = 0
+        away: RedisError | StoreError | None = None
         for campaign in await self._ledger.campaigns():
             if campaign.state not in (State.published, State.closed):
                 self._forget_gauges(campaign.id)
@@ -166,10 +215,21 @@ class FlushLoop:
             waiting = await self._store.backlog(campaign.id, campaign.rules.shards)
             shards = [shard for shard, entries in enumerate(waiting) if entries]
             random.shuffle(shards)
-            likes += await self._flush_campaign(campaign, shards)
+            flushed, error = await self._flush_campaign(campaign, shards)
+            likes += flushed
+            away = away or error
             metrics.BACKLOG.labels(campaign.id).set(sum(entries or 0 for entries in waiting))
             self._gauged.add(campaign.id)
+        if away is not None:
+            raise away
         return likes
+
+    async def _find_nodes(self) -> None:
+        """Learn where a cluster's shards are now: a failover may have moved them."""
+        try:
+            await self._store.refresh()
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning("the cluster's slots are not known anew", reason=str(error))
 
     def _forget_gauges(self, campaign: str) -> None:
         # A sealed campaign has no backlog; its last gauge would stand for ever.
@@ -178,21 +238,27 @@ class FlushLoop:
                 gauge.remove(campaign)
         self._gauged.discard(campaign)
 
-    async def _flush_campaign(self, campaign: StoredCampaign, shards: Sequence[int]) -> int:
+    async def _flush_campaign(self, campaign: StoredCampaign, shards: Sequence[int]) -> Flushed:
         """Likes the ledger refuses (a partition is gone) wait in their streams and hold back no other campaign."""
         try:
             return await self._flush_shards(campaign, shards)
         except REFUSED as error:
             metrics.FLUSH_ERRORS.labels(type(error).__name__).inc()
             _log.error("the ledger refuses a campaign's likes; they wait", campaign=campaign.id, reason=str(error))
-            return 0
+            return 0, None
 
-    async def _flush_shards(self, campaign: StoredCampaign, shards: Sequence[int]) -> int:
+    async def _flush_shards(self, campaign: StoredCampaign, shards: Sequence[int]) -> Flushed:
+        """Flush shard after shard; the likes read, and the error of a server that is away."""
         read = undecodable = 0
         oldest_ms = now_ms()
+        away: RedisError | StoreError | None = None
         for shard in shards:
             started = time.perf_counter()
-            flush = await self._consumer.run_once(campaign, shard)
+            try:
+                flush = await self._consumer.run_once(campaign, shard)
+            except (RedisError, StoreError) as error:
+                away = error
+                continue
             read += flush.read
             undecodable += flush.undecodable
             if flush.oldest_ms is not None:
@@ -202,7 +268,7 @@ class FlushLoop:
                 metrics.FLUSHED.labels(campaign.id, "duplicate").inc(flush.read - flush.inserted)
         metrics.BACKLOG_AGE_SECONDS.labels(campaign.id).set(max(0, now_ms() - oldest_ms) / 1000)
         metrics.UNDECODABLE.labels(campaign.id).set(undecodable)
-        return read
+        return read, away
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -44,11 +44,15 @@ def restore(
     campaign: Id,
     data: Data = DATA_DEFAULT,
     drain: Annotated[float, typer.Option(help="Seconds to wait for the streams to empty.", min=1, max=86_400)] = 600,
+    accept_ledger: Annotated[
+        bool, typer.Option(help="Also rebuild shards that count likes the ledger has lost: those likes are given up.")
+    ] = False,
 ) -> None:
     """Rebuild a campaign in a store that has lost it, from the ledger; likes are refused until it is done."""
 
     async def work(stores: Stores) -> Restored:
-        return await Restorer(stores.store, stores.ledger, stores.lifecycle).restore(campaign, drain_s_max=drain)
+        restorer = Restorer(stores.store, stores.ledger, stores.lifecycle)
+        return await restorer.restore(campaign, drain_s_max=drain, accept_ledger=accept_ledger)
 
     restored = run(data, work)
     if restored.shards:

@@ -1,0 +1,98 @@
+"""Compares the store with the ledger, shard by shard, and rebuilds shards that have lost likes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+from redis.exceptions import RedisError
+
+from dianzan import logs, metrics
+from dianzan.campaign import State
+from dianzan.errors import CampaignError, StoreError
+from dianzan.ledger import AWAY, Ledger, StoredCampaign
+from dianzan.restore import Restorer
+from dianzan.vote_store import VoteStore
+from tally_worker.consumer import Consumer
+
+_log = logs.get(__name__)
+
+RECONCILE_EVERY_S = 60.0
+SETTLE_S = 2.0  # after a disturbance; a failover has then named its primary, or this look is put off
+DRAIN_S_MAX = 30.0
+
+
+class Reconciler:
+    """Looks every minute, at the start, and soon after the store or Postgres was away.
+
+    A shard behind the ledger has lost marks too (its store was brought back from an older copy) and would count their
+    likes again: its gate is taken, and it is rebuilt from the ledger. A shard ahead shows that the ledger has lost
+    rows (Postgres was): nothing is changed, since the store is then the only witness; an operator decides
+    (`dianzan restore --accept-ledger`). A shard that had no gate before is left to `dianzan restore`. What is closed in
+    the ledger and open in the store is closed again. A store or Postgres that is down only puts the look off.
+    """
+
+    def __init__(self, store: VoteStore, ledger: Ledger, consumer: Consumer, restorer: Restorer) -> None:
+        self._store, self._ledger, self._consumer, self._restorer = store, ledger, consumer, restorer
+        self._unrepaired: dict[str, set[int]] = {}  # shards whose gate this process has taken
+
+    async def run(self, disturbed: asyncio.Event) -> None:
+        """Look for ever."""
+        while True:
+            try:
+                await self.run_once()
+            except (*AWAY, RedisError, StoreError) as error:
+                _log.warning("the comparison is put off", reason=f"{type(error).__name__}: {error}")
+            try:
+                async with asyncio.timeout(RECONCILE_EVERY_S):
+                    await disturbed.wait()
+                await asyncio.sleep(SETTLE_S)
+                disturbed.clear()
+            except TimeoutError:
+                continue
+
+    async def run_once(self) -> None:
+        """Look at every shard of every campaign once."""
+        for campaign in await self._ledger.campaigns():
+            if campaign.state.is_over:
+                await self._close_again(campaign)
+            elif campaign.state is State.published:
+                await self._look(campaign)
+        metrics.RECONCILED_TIMESTAMP.set_to_current_time()
+
+    async def _close_again(self, campaign: StoredCampaign) -> None:
+        opened = await self._store.gates_open(campaign.id, campaign.rules.shards)
+        if opened:
+            _log.error("the store is an older copy; a campaign that is over is closed again", campaign=campaign.id)
+            await self._store.close_gates(campaign.id, campaign.rules.shards)
+
+    async def _look(self, campaign: StoredCampaign) -> None:
+        drifts: dict[int, dict[int, int]] = {}
+        for shard in await self._store.gates_open(campaign.id, campaign.rules.shards):
+            drift = await self._consumer.compare(campaign, shard)
+            if drift:
+                drifts[shard] = drift
+        behind = {shard for shard, drift in drifts.items() if min(drift.values()) < 0}
+        metrics.DRIFT.labels(campaign.id, "behind").set(-_sum(drifts, -1))
+        metrics.DRIFT.labels(campaign.id, "ahead").set(_sum(drifts, 1))
+        if drifts:
+            _log.error("store and ledger differ", campaign=campaign.id, ahead_by_shard=drifts)
+        for shard in behind:
+            await self._store.take_gate(campaign.id, shard)
+        self._unrepaired.setdefault(campaign.id, set()).update(behind)
+        if self._unrepaired[campaign.id]:
+            await self._repair(campaign.id, self._unrepaired[campaign.id])
+
+    async def _repair(self, campaign: str, shards: Collection[int]) -> None:
+        try:
+            restored = await self._restorer.restore(campaign, drain_s_max=DRAIN_S_MAX, only=shards)
+        except CampaignError as error:
+            _log.error("shards stay closed until dianzan restore", campaign=campaign, shards=shards, reason=str(error))
+            return
+        self._unrepaired[campaign].clear()
+        metrics.REPAIRED.labels(campaign).inc(len(restored.shards))
+        _log.error("shards that had lost likes are rebuilt", campaign=campaign, shards=restored.shards)
+
+
+def _sum(drifts: Mapping[int, Mapping[int, int]], sign: int) -> int:
+    return sum(ahead for drift in drifts.values() for ahead in drift.values() if ahead * sign > 0)

@@ -1,0 +1,214 @@
+"""The worker's comparison of store and ledger: what each may lack, what is rebuilt, what is left to an operator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from dianzan import keys, metrics
+from dianzan.ledger import Ledger
+from dianzan.like_link import LikeLink
+from dianzan.restore import Restorer
+from tally_worker import reconcile
+from tally_worker.consumer import Consumer
+from tally_worker.reconcile import Reconciler
+from tests.support.store_state import Dump, dump
+from tests.support.wait import until
+from tests.support.way import Way, ballots, make_way
+
+SHARDS = 4
+
+
+@pytest.fixture
+async def way(valkey: Redis, ledger: Ledger, valkey_link: LikeLink) -> Way:
+    return await make_way(valkey, ledger, valkey_link, shards=SHARDS)
+
+
+@pytest.fixture
+def reconciler(way: Way) -> Reconciler:
+    restorer = Restorer(way.store, way.ledger, way.lifecycle)
+    return Reconciler(way.store, way.ledger, Consumer(way.store, way.ledger), restorer)
+
+
+def drift(way: Way, direction: str) -> float:
+    """What the metric says of the campaign."""
+    likes: float = metrics.DRIFT.labels(way.campaign.id, direction)._value.get()
+    return likes
+
+
+async def bring_back(client: Redis, copy: Dump) -> None:
+    """The store as it was when the copy was made."""
+    await client.flushdb()
+    for key, value in copy.items():
+        assert value is not None
+        await client.restore(key, 0, value)
+
+
+async def test_likes_that_wait_in_the_streams_are_no_difference(way: Way, reconciler: Reconciler) -> None:
+    await way.cast(*ballots(0, 40))
+    await way.flush()
+    await way.cast(*ballots(40, 80))
+
+    await reconciler.run_once()
+
+    assert (drift(way, "behind"), drift(way, "ahead")) == (0, 0)
+    assert await way.store.gates_missing(way.campaign.id, SHARDS) == []
+    await way.check(dict.fromkeys(range(1, 6), 32))
+
+
+async def test_likes_committed_and_still_in_the_stream_are_no_difference(way: Way, reconciler: Reconciler) -> None:
+    await way.cast(*ballots(0, 40))
+    await way.killed(way.dies_before_removal)
+
+    await reconciler.run_once()
+
+    assert (drift(way, "behind"), drift(way, "ahead")) == (0, 0)
+    await way.check(dict.fromkeys(range(1, 6), 16))
+
+
+async def test_a_store_brought_back_from_an_older_copy_is_rebuilt_and_counts_nothing_twice(
+    valkey: Redis, way: Way, reconciler: Reconciler
+) -> None:
+    await way.cast(*ballots(0, 40))
+    await way.flush()
+    copy = await dump(valkey)
+    await way.cast(*ballots(40, 80))
+    await way.flush()
+    counted = await way.in_ledger()
+    await bring_back(valkey, copy)
+
+    await reconciler.run_once()
+
+    assert drift(way, "behind") == 80
+    assert await way.store.gates_missing(way.campaign.id, SHARDS) == []
+    assert await way.cast(*ballots(0, 80)) == 0, "every like is known again"
+    await way.check(counted)
+    await reconciler.run_once()
+    assert drift(way, "behind") == 0
+
+
+async def test_only_shards_that_are_behind_are_rebuilt(valkey: Redis, way: Way, reconciler: Reconciler) -> None:
+    await way.cast(*ballots(0, 40))
+    await way.flush()
+    await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", -1)
+    before = metrics.REPAIRED.labels(way.campaign.id)._value.get()
+    counted = await way.in_ledger()
+
+    await reconciler.run_once()
+
+    assert metrics.REPAIRED.labels(way.campaign.id)._value.get() == before + 1
+    await way.check(counted)
+
+
+async def test_a_shard_that_has_lost_its_gate_before_is_left_to_an_operator(
+    valkey: Redis, way: Way, reconciler: Reconciler
+) -> None:
+    await way.cast(*ballots(0, 40))
+    await way.flush()
+    await valkey.delete(keys.gate(way.campaign.id, 1), keys.counts(way.campaign.id, 1))
+    await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", -1)
+
+    await reconciler.run_once()
+
+    assert await way.store.gates_missing(way.campaign.id, SHARDS) == [1]
+
+
+async def test_a_repair_that_cannot_run_leaves_the_shard_shut_and_is_tried_again(
+    valkey: Redis, way: Way, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "DRAIN_S_MAX", 0.1)
+    await way.cast(*ballots(0, 40))
+    await way.flush()
+    await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", -1)
+    counted = await way.in_ledger()
+    stuck = await valkey.xadd(keys.stream(way.campaign.id, 2), {"v": "9"})
+
+    await reconciler.run_once()
+    assert await way.store.gates_missing(way.campaign.id, SHARDS) == [], "an entry nobody can read: nothing is said"
+    await valkey.xdel(keys.stream(way.campaign.id, 2), stuck)
+    async with way.ledger.step(way.campaign.id):
+        monkeypatch.setattr("dianzan.ledger.LOCK_WAIT_S", 1)
+        await reconciler.run_once()
+    assert await way.store.gates_missing(way.campaign.id, SHARDS) == [2]
+
+    await reconciler.run_once()
+    assert await way.store.gates_missing(way.campaign.id, SHARDS) == []
+    await way.check(counted)
+
+
+async def test_a_ledger_that_has_lost_rows_is_told_and_nothing_is_changed_until_an_operator_accepts_it(
+    valkey: Redis, way: Way, reconciler: Reconciler, sql: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await way.cast(*ballots(0, 40))
+    await way.flush()
+    await _lose_rows(sql, way.campaign.number)
+    before = await dump(valkey)
+
+    await reconciler.run_once()
+
+    assert drift(way, "ahead") == 80
+    assert drift(way, "behind") == 0
+    assert await dump(valkey) == before
+    restored = await Restorer(way.store, way.ledger, way.lifecycle).restore(
+        way.campaign.id, drain_s_max=5, accept_ledger=True
+    )
+    assert restored.shards == list(range(SHARDS))
+    assert await way.cast(*ballots(0, 40)) == 80, "who was lost may like again"
+
+
+async def _lose_rows(sql: asyncpg.Connection[asyncpg.Record], campaign: int) -> None:
+    await sql.execute("DELETE FROM likes WHERE campaign = $1", campaign)
+    await sql.execute("DELETE FROM counts WHERE campaign = $1", campaign)
+    await sql.execute("DELETE FROM hours WHERE campaign = $1", campaign)
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["closed", "sealed"])
+async def test_a_gate_that_an_older_copy_opens_again_is_closed(
+    valkey: Redis, way: Way, reconciler: Reconciler, sealed: bool
+) -> None:
+    copy = await dump(valkey)
+    if sealed:
+        await way.lifecycle.seal(way.campaign.id, drain_s_max=5)
+    else:
+        await way.lifecycle.close(way.campaign.id)
+    await bring_back(valkey, copy)
+
+    await reconciler.run_once()
+
+    assert await way.store.gates_closed(way.campaign.id, SHARDS) == list(range(SHARDS))
+
+
+async def test_a_disturbance_brings_the_next_look_forward(
+    valkey: Redis, way: Way, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "SETTLE_S", 0.05)
+    await way.cast(*ballots(0, 40))
+    await way.flush()
+    async with _running(reconciler) as disturbed:
+        await until(_looked(way, 0), what="the look at the start")
+        await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", 3)
+        disturbed.set()
+        await until(_looked(way, 3), what="the look after a disturbance")
+
+
+def _looked(way: Way, ahead: int) -> Callable[[], Awaitable[bool]]:
+    async def seen() -> bool:
+        return metrics.RECONCILED_TIMESTAMP._value.get() > 0 and drift(way, "ahead") == ahead
+
+    return seen
+
+
+@asynccontextmanager
+async def _running(reconciler: Reconciler) -> AsyncIterator[asyncio.Event]:
+    disturbed = asyncio.Event()
+    task = asyncio.create_task(reconciler.run(disturbed))
+    try:
+        yield disturbed
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
