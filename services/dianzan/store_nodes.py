@@ -178,11 +178,9 @@ class StoreNodes:
         info: Mapping[str, str] = await _execute(client, "CLUSTER INFO")
         if info["cluster_state"] != "ok":
             return None
-        ranges: Mapping[tuple[int, int], Mapping[str, Any]] = await _execute(client, "CLUSTER SLOTS")
         slots: list[str | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        for (first, last), servers in ranges.items():
-            host, port = servers["primary"][:2]
-            serving = f"{host or address.rpartition(':')[0]}:{port}"
+        for first, last, (host, port, *_), *_replicas in await _execute(client, "CLUSTER SLOTS"):
+            serving = f"{host.decode() if host else address.rpartition(':')[0]}:{port}"
             slots[first : last + 1] = [serving] * (last - first + 1)
         return slots
 

@@ -60,6 +60,7 @@ class StoreWatch:
         self._health: dict[str, Health] = {}
         self._refreshing = asyncio.Lock()
         self._began_s = 0.0
+        self._stale = False
         self.reasons: list[str] = ["the store has not been checked yet"]  # why likes are refused, or what is waived
         self.waived = False  # whether likes are taken although the promise is broken
 
@@ -131,15 +132,19 @@ class StoreWatch:
         self.require(node)
 
     async def _look(self) -> None:
+        stale: list[str] = []
         try:
             await self._nodes.refresh()
         except AWAY as error:
-            _log.warning("the cluster's slots are not known anew", reason=str(error))
+            stale.append(f"which server holds what: {error}")
         await asyncio.gather(*(self._look_at(node) for node in self._nodes.all()))
         try:
             await self._read_documents()
         except AWAY as error:
-            _log.warning("the campaigns are not read anew", reason=f"{type(error).__name__}: {error}")
+            stale.append(f"campaigns: {type(error).__name__}: {error}")
+        if stale and not self._stale:
+            _log.warning("what is known of the store is not read anew", reasons=stale)
+        self._stale = bool(stale)
 
     async def _look_at(self, node: Node) -> None:
         health = self._health.setdefault(node.address, Health())
