@@ -25,6 +25,7 @@ MODULES: list[ModuleType] = [
         "dianzan.restore",
         "dianzan.store_promise",
         "tally_worker.consumer",
+        "tally_worker.reconcile",
         "vote_api.batcher",
         "vote_api.batchers",
         "vote_api.likes",
@@ -80,6 +81,9 @@ def _machine(loop: SimLoop, rng: random.Random, note: Callable[..., None], died:
         "REPLICA_WAIT_MS": REPLICA_WAIT_MS,
         "STORE_TIMEOUT_S": STORE_TIMEOUT_S,
         "BACKOFF_S_MAX": BACKOFF_S_MAX,
+        "RECONCILE_EVERY_S": 1.0,
+        "SETTLE_S": 0.3,
+        "DRAIN_S_MAX": 3.0,
     }
 
 

@@ -14,6 +14,7 @@ from dianzan.lifecycle import Lifecycle
 from dianzan.restore import Restorer
 from dianzan.vote_store import VoteStore
 from tally_worker.consumer import Consumer, FlushLoop
+from tally_worker.reconcile import Reconciler
 from tests.simulation.ledger_client import SimLedger
 from tests.simulation.loop import Process
 from tests.simulation.network import Answer
@@ -125,9 +126,13 @@ class Worker(Running):
 
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
-        kind = RemovesBeforeCommit if "remove-before-commit" in world.broken else LearnsEachRound
+        kind = RemovesBeforeCommit if "remove-before-commit" in world.broken else VoteStore
         store, ledger = kind(self.nodes(replicated="unconfirmed-reads" not in world.broken)), self.ledger()
-        self.loop = FlushLoop(Consumer(store, ledger), ledger, store, flush_every_s=FLUSH_EVERY_S)
+        consumer = Consumer(store, ledger)
+        self.loop = FlushLoop(consumer, ledger, store, flush_every_s=FLUSH_EVERY_S)
+        restorer = Restorer(store, ledger, Lifecycle(store, ledger))
+        reconciler = Reconciler(store, ledger, consumer, restorer)
+        self.process.spawn(reconciler.run(self.loop.disturbed)).add_done_callback(self._ended)
         self.process.spawn(self.loop.run()).add_done_callback(self._ended)
 
     def stop(self) -> None:
@@ -162,16 +167,7 @@ class Operator(Running):
         self.world.note(name, self.failed or "done")
 
 
-class LearnsEachRound(VoteStore):
-    """Asks each round anew which server holds what: FlushLoop does not yet do so after an error."""
-
-    async def backlog(self, campaign: str, shards: int) -> list[int | None]:
-        """Ask first who serves."""
-        await self.refresh()
-        return await super().backlog(campaign, shards)
-
-
-class RemovesBeforeCommit(LearnsEachRound):
+class RemovesBeforeCommit(VoteStore):
     """The control whose entries leave the stream as soon as they are read."""
 
     async def read_entries(
