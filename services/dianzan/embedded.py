@@ -1,15 +1,16 @@
-"""Owns the Valkey and PostgreSQL that run from wheels, both on one data folder: who owns it, start, stop, leftovers."""
+"""Owns the Valkey and PostgreSQL that run from wheels on one data folder: who owns it, start, stop, leftovers."""
 
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
+from dianzan.embedded_cluster import ValkeyCluster, cluster_url, node_folders
 from dianzan.embedded_folder import (
     HOST,
     INSTALL,
@@ -21,19 +22,29 @@ from dianzan.embedded_folder import (
 )
 from dianzan.embedded_servers import CONNECT_S_MAX, PostgresServer, Server, ValkeyServer
 
-__all__ = ["EmbeddedError", "EmbeddedStores", "Server", "StoreAddresses", "find_stores", "owned_folder"]
+__all__ = [
+    "EmbeddedCluster",
+    "EmbeddedError",
+    "EmbeddedStores",
+    "OwnStores",
+    "Server",
+    "StoreAddresses",
+    "find_stores",
+    "owned_folder",
+]
+
+ONE_NODE: Final = "valkey"  # the store's folder below the data folder
+CLUSTER: Final = "cluster"
 
 
-class EmbeddedStores:
-    """Both servers on one data folder, owned by one process at a time. `notices` are sentences for the operator."""
+class OwnStores:
+    """Both stores on one data folder, owned by one process at a time. `notices` are sentences for the operator."""
 
-    def __init__(self, data: Path, *, redis_port: int = 0, postgres_port: int = 0) -> None:
-        if find_spec("psutil") is None:
-            raise EmbeddedError(INSTALL)
-        self.data = data.expanduser().resolve()
-        self.notices: list[str] = []
-        self.valkey: Server = ValkeyServer(self.data / "valkey", redis_port, self.notices)
-        self.postgres: Server = PostgresServer(self.data / "postgres", postgres_port, self.notices)
+    def __init__(self, data: Path, store: Server | ValkeyCluster, postgres_port: int, notices: list[str]) -> None:
+        self.data = data
+        self.notices = notices
+        self.postgres: Server = PostgresServer(data / "postgres", postgres_port, notices)
+        self._store = store
         self._lock: int | None = None
 
     def start(self) -> StoreAddresses:
@@ -41,9 +52,10 @@ class EmbeddedStores:
         self.notices.clear()
         self._lock = _own_folder(self.data)
         try:
+            _refuse_other_way(self.data, self._store.folder.name)
             self.postgres.stop_leftovers()
-            self.valkey.stop_leftovers()
-            self.valkey.start()
+            self._store.stop_leftovers()
+            self._store.start()
             self.postgres.start()
         except OSError as error:
             self.stop()
@@ -54,19 +66,19 @@ class EmbeddedStores:
         return _addresses(self.data)
 
     def stop(self) -> None:
-        """Stop PostgreSQL, then Valkey, and give the folder free. What had to be killed is in `notices`."""
+        """Stop PostgreSQL, then the store, and give the folder free. What had to be killed is in `notices`."""
         if self._lock is None:
             return
         try:
             self.postgres.stop()
         finally:
-            self.valkey.stop()
+            self._store.stop()
         os.close(self._lock)
         self._lock = None
 
     def poll(self) -> str | None:
-        """None while both run; else which server died, how, and its last log lines."""
-        return self.valkey.death() or self.postgres.death()
+        """None while all goes on; else which server died, how, and its last log lines."""
+        return self.postgres.death()
 
     def __enter__(self) -> Self:
         self.start()
@@ -76,6 +88,54 @@ class EmbeddedStores:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class EmbeddedStores(OwnStores):
+    """One Valkey, with the one-node promise."""
+
+    def __init__(self, data: Path, *, redis_port: int = 0, postgres_port: int = 0) -> None:
+        data = _prepared(data)
+        notices: list[str] = []
+        self.valkey: Server = ValkeyServer(data / ONE_NODE, redis_port, notices)
+        super().__init__(data, self.valkey, postgres_port, notices)
+
+    def poll(self) -> str | None:
+        """None while both run; else which server died, how, and its last log lines."""
+        return self.valkey.death() or super().poll()
+
+
+class EmbeddedCluster(OwnStores):
+    """A Valkey Cluster, with the replicated promise."""
+
+    def __init__(self, data: Path) -> None:
+        data = _prepared(data)
+        notices: list[str] = []
+        self.cluster = ValkeyCluster(data / CLUSTER, notices)
+        super().__init__(data, self.cluster, 0, notices)
+
+    def poll(self) -> str | None:
+        """Start nodes again that died, which `notices` says; else as for the other stores."""
+        self.cluster.revive()
+        return super().poll()
+
+
+def _prepared(data: Path) -> Path:
+    if find_spec("psutil") is None:
+        raise EmbeddedError(INSTALL)
+    return data.expanduser().resolve()
+
+
+def _refuse_other_way(data: Path, way: str) -> None:
+    if way == CLUSTER and (data / ONE_NODE).exists():
+        raise EmbeddedError(
+            f"The data folder {data} holds one Valkey's data: "
+            "start it without --cluster, or choose another folder with --data."
+        )
+    if way == ONE_NODE and (data / CLUSTER).exists():
+        raise EmbeddedError(
+            f"The data folder {data} holds a Valkey Cluster's data: "
+            "start it with --cluster, or choose another folder with --data."
+        )
 
 
 @contextmanager
@@ -128,8 +188,8 @@ def find_stores(data: Path) -> StoreAddresses:
     data = data.expanduser().resolve()
     try:
         addresses = _addresses(data)
-        for store in ("valkey", "postgres"):
-            socket.create_connection((HOST, read_port(data / store)), CONNECT_S_MAX).close()
+        _connect_any(node_folders(data / CLUSTER) if addresses.replicated else [data / ONE_NODE])
+        _connect_any([data / "postgres"])
     except OSError as error:
         raise EmbeddedError(
             f"No stores of dianzan run on folder {data} ({error}): start them with `dianzan up`, "
@@ -139,4 +199,19 @@ def find_stores(data: Path) -> StoreAddresses:
 
 
 def _addresses(data: Path) -> StoreAddresses:
-    return StoreAddresses(redis_url(data / "valkey"), database_url(data / "postgres"))
+    database = database_url(data / "postgres")
+    if (data / CLUSTER).exists():
+        return StoreAddresses(cluster_url(data / CLUSTER), database, replicated=True)
+    return StoreAddresses(redis_url(data / ONE_NODE), database)
+
+
+def _connect_any(folders: Sequence[Path]) -> None:
+    """Return if one of these servers listens; raise what the last one's connection raised."""
+    for place, folder in enumerate(folders, start=1):
+        try:
+            socket.create_connection((HOST, read_port(folder)), CONNECT_S_MAX).close()
+        except OSError:
+            if place == len(folders):
+                raise
+        else:
+            return

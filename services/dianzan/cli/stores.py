@@ -48,13 +48,20 @@ class Stores:
 
 
 def addresses(data: Path) -> StoreAddresses:
-    """`DIANZAN_REDIS_URL` and `DIANZAN_DATABASE_URL` where set, else what runs on the data folder."""
+    """The stores named in the environment, with `DIANZAN_STORE_MODE`; else those that run on the data folder."""
     redis_url, database_url = os.environ.get("DIANZAN_REDIS_URL"), os.environ.get("DIANZAN_DATABASE_URL")
     if redis_url and database_url:
-        return StoreAddresses(redis_url, database_url)
+        return StoreAddresses(redis_url, database_url, replicated=_replicated())
     if redis_url or database_url:
         raise StoreError("Set both DIANZAN_REDIS_URL and DIANZAN_DATABASE_URL, or neither.")
     return find_stores(data)
+
+
+def _replicated() -> bool:
+    mode = os.environ.get("DIANZAN_STORE_MODE", "one-node")
+    if mode not in ("one-node", "replicated"):
+        raise StoreError(f"DIANZAN_STORE_MODE is {mode!r}: set it to one-node or replicated.")
+    return mode == "replicated"
 
 
 @asynccontextmanager

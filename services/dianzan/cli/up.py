@@ -18,13 +18,14 @@ import yaml
 
 from dianzan.campaign import State, parse_rules
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, addresses, open_stores
-from dianzan.embedded import EmbeddedStores, StoreAddresses, owned_folder
-from dianzan.errors import DianzanError
+from dianzan.embedded import EmbeddedCluster, EmbeddedStores, OwnStores, StoreAddresses, owned_folder
+from dianzan.errors import DianzanError, StoreError
 from dianzan.roster import read_roster
 from dianzan.supervisor import Service, Supervisor, SupervisorError
 
 DEMO = "demo"
 DEMO_DAYS = 60
+CLUSTER_HELP = "Run a Valkey Cluster of 3 primaries and 3 replicas: a like is counted once two nodes have it on disk."
 EVERYWHERE = ("0.0.0.0", "::")  # every address of this machine
 
 
@@ -45,6 +46,8 @@ def up(
     results_port: Port = 8001,
     worker_port: Port = 8002,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    *,
+    cluster: Annotated[bool, typer.Option("--cluster", help=CLUSTER_HELP)] = False,
 ) -> None:
     """Start stores, vote API, results API and tally worker with a demo campaign; Ctrl-C stops all in order.
 
@@ -55,7 +58,7 @@ def up(
         signal.signal(number, lambda _number, _frame: stopping.set())
     try:
         ports = Ports(vote_port, results_port, worker_port)
-        with _running(data.expanduser().absolute(), host, ports, stopping) as everything:
+        with _running(data.expanduser().absolute(), host, ports, stopping, cluster=cluster) as everything:
             if not stopping.is_set():
                 _greet(host, ports, data)
             _watch(everything, stopping)
@@ -69,21 +72,27 @@ def up(
 class _Everything:
     """What runs: the services, and the stores where they are ours."""
 
-    def __init__(self, supervisor: Supervisor, embedded: EmbeddedStores | None) -> None:
+    def __init__(self, supervisor: Supervisor, embedded: OwnStores | None) -> None:
         self._supervisor, self._embedded = supervisor, embedded
 
     def poll(self) -> str | None:
-        return self._supervisor.poll() or (self._embedded.poll() if self._embedded else None)
+        dead = self._supervisor.poll()
+        if dead or self._embedded is None:
+            return dead
+        dead = self._embedded.poll()
+        _print_notices(self._embedded.notices)
+        self._embedded.notices.clear()
+        return dead
 
 
 @contextmanager
-def _running(data: Path, host: str, ports: Ports, stopping: threading.Event) -> Iterator[_Everything]:
+def _running(data: Path, host: str, ports: Ports, stopping: threading.Event, *, cluster: bool) -> Iterator[_Everything]:
     if len(set(ports)) < len(ports):
         raise SupervisorError(
             "Each service needs a port of its own: change --vote-port, --results-port or --worker-port."
         )
     with ExitStack() as stack:
-        found, embedded = _stores(stack, data)
+        found, embedded = _stores(stack, data, cluster=cluster)
         supervisor = Supervisor(data, host)
         supervisor.stop_leftovers()
         _print_notices(supervisor.notices)
@@ -97,7 +106,12 @@ def _running(data: Path, host: str, ports: Ports, stopping: threading.Event) -> 
 
 def _services(found: StoreAddresses, host: str, ports: Ports) -> list[Service]:
     """In the order in which they stop too: no more likes, then no more flushes, then no more readers."""
-    shared = {"DIANZAN_REDIS_URL": found.redis_url, "DIANZAN_DATABASE_URL": found.database_url, "DIANZAN_HOST": host}
+    shared = {
+        "DIANZAN_REDIS_URL": found.redis_url,
+        "DIANZAN_DATABASE_URL": found.database_url,
+        "DIANZAN_STORE_MODE": "replicated" if found.replicated else "one-node",
+        "DIANZAN_HOST": host,
+    }
     # Reached from anywhere, a page on a phone must ask the host it came from, not its own.
     vote_url = f":{ports.vote}" if host in EVERYWHERE else f"http://{host}:{ports.vote}"
     own: list[tuple[str, int, str, dict[str, str]]] = [
@@ -116,15 +130,20 @@ def _services(found: StoreAddresses, host: str, ports: Ports) -> list[Service]:
     return [Service(module, port, option, {**shared, **settings}) for module, port, option, settings in own]
 
 
-def _stores(stack: ExitStack, data: Path) -> tuple[StoreAddresses, EmbeddedStores | None]:
+def _stores(stack: ExitStack, data: Path, *, cluster: bool) -> tuple[StoreAddresses, OwnStores | None]:
     if os.environ.get("DIANZAN_REDIS_URL") or os.environ.get("DIANZAN_DATABASE_URL"):
+        if cluster:
+            raise StoreError("--cluster starts its own store: unset DIANZAN_REDIS_URL and DIANZAN_DATABASE_URL.")
         found = addresses(data)
         stack.enter_context(owned_folder(data))
         return found, None
-    embedded = EmbeddedStores(data)
+    if not cluster and os.environ.get("DIANZAN_STORE_MODE") == "replicated":
+        raise StoreError("DIANZAN_STORE_MODE=replicated needs --cluster, or the two addresses of stores of your own.")
+    embedded = EmbeddedCluster(data) if cluster else EmbeddedStores(data)
     found = embedded.start()
     stack.callback(_stop, embedded)
     _print_notices(embedded.notices)
+    embedded.notices.clear()
     return found, embedded
 
 
@@ -179,7 +198,7 @@ Ctrl-C stops everything in order."""
     )
 
 
-def _stop(running: Supervisor | EmbeddedStores) -> None:
+def _stop(running: Supervisor | OwnStores) -> None:
     running.notices.clear()
     running.stop()
     _print_notices(running.notices)
