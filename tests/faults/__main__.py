@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import secrets
 import sys
@@ -25,12 +26,12 @@ CYCLE_S_MAX = 240.0
 def main() -> int:
     """0: every scenario held and every control failed; 1: not so; 2: usage."""
     options = _options()
-    wanted = [s for s in scenarios.all_of() if options.only.lower() in s.name.lower()]
+    wanted = [s for s in scenarios.all_of() if options.only.lower() in s.name.lower() and _cycles_of(s, options)]
     if options.list:
         print("\n".join(s.name for s in wanted))
         return 0
     if not wanted:
-        print(f"No scenario is named like {options.only!r}: --list shows them all.", file=sys.stderr)
+        print(f"No scenario of this run is named like {options.only!r}: --full --list shows all.", file=sys.stderr)
         return 2
     print(f"seed {options.seed}", flush=True)
     shown = asyncio.run(_run(wanted, options))
@@ -56,9 +57,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="scenarios whose name contains this")
     parser.add_argument("--cycles", type=int, help="cycles of each scenario, instead of its own number")
     parser.add_argument("--report", type=Path, help="write the table here, and JSON lines beside it")
-    parser.add_argument("--no-skips", action="store_true", help="a scenario that cannot run here is a failure")
+    in_ci = bool(os.environ.get("CI"))
+    parser.add_argument(
+        "--no-skips", action="store_true", default=in_ci, help="what cannot run here is a failure, as always in CI"
+    )
     parser.add_argument("--list", action="store_true", help="print the names and end")
     return parser.parse_args()
+
+
+def _cycles_of(each: Scenario, options: argparse.Namespace) -> int:
+    """How often a scenario is run; 0 in the smoke run where it takes too long for that."""
+    if options.full:
+        return options.cycles or each.full
+    return each.smoke and (options.cycles or each.smoke)
 
 
 async def _run(wanted: list[Scenario], options: argparse.Namespace) -> list[Shown]:
@@ -91,9 +102,8 @@ def _last_words(world: World) -> str:
 
 async def _cycles(shown: Shown, world: World, options: argparse.Namespace) -> None:
     each = shown.scenario
-    cycles = options.cycles or (each.full if options.full else each.smoke)
     started = time.monotonic()
-    for cycle in range(cycles):
+    for cycle in range(_cycles_of(each, options)):
         rng = random.Random(f"{options.seed} {each.name} {cycle}")
         try:
             async with asyncio.timeout(CYCLE_S_MAX):

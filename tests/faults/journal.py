@@ -29,6 +29,7 @@ class Attempt:
     codes: tuple[str, ...]
     api: int
     asked_s: float
+    sent_s: float = 0.0  # when it was on the disk, just before its bytes left
     heard_s: float = 0.0
     heard: Heard | None = None
     code: str = ""  # the problem's code where refused
@@ -51,6 +52,7 @@ class Journal:
         self.attempts.append(attempt)
         self._note("ask", attempt.number, voter.hex(), codes, api)
         await self._durable()
+        attempt.sent_s = time.monotonic()
         return attempt
 
     def hear(

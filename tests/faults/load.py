@@ -18,6 +18,7 @@ from tests.support.wait import until
 
 REPEATS = 0.10  # of the attempts: a like asked before, by the same voter
 ELSEWHERE = 0.05  # of the attempts: the same through another API process
+RESOLVING = 8  # voters who ask again at once
 ANSWER_S_MAX = 12.0  # above everything the service itself waits for
 # Refusals that say that nothing was counted; every other 5xx is unknown.
 REFUSALS = frozenset({"store_unsafe", "overloaded", "clock_skewed", "rules_moved"})
@@ -122,29 +123,35 @@ class Load:
     async def resolve(self, *, within_s: float = 60.0) -> None:
         """Ask again for everything unknown until each like has an answer, or the campaign is over."""
         deadline = time.monotonic() + within_s
-        connections = [Connection(port) for port in self._ports]
-        over = False
-        while (left := unresolved(self.journal.attempts)) and not over:
+        while (left := unresolved(self.journal.attempts)) and not self._over:
             assert time.monotonic() < deadline, f"{len(left)} likes are still unknown after {within_s} s"
             by_voter: dict[bytes, list[str]] = {}
-            for code, voter in left:
+            for code, voter in sorted(left):
                 by_voter.setdefault(voter, []).append(code)
-            for voter, codes in by_voter.items():
-                attempt = await self.ask(connections, 0, voter, codes[: self._quota])
-                over = over or attempt.code == "closed"
-                if attempt.heard is not Heard.ok:
-                    await asyncio.sleep(0.1)  # as a voter's phone waits
+            waiting = list(by_voter.items())
+            await asyncio.gather(*(self._resolve(waiting) for _ in range(RESOLVING)))
+
+    async def _resolve(self, waiting: list[tuple[bytes, list[str]]]) -> None:
+        connections = [Connection(port) for port in self._ports]
+        while waiting and not self._over:
+            voter, codes = waiting.pop()
+            attempt = await self.ask(connections, 0, voter, codes[: self._quota])
+            if attempt.heard is not Heard.ok:
+                await asyncio.sleep(0.1)  # as a voter's phone waits
         for connection in connections:
             connection.close()
+
+    @property
+    def _over(self) -> bool:
+        return self.journal.attempts[-1].code == "closed"
 
     async def ask(self, connections: Sequence[Connection], api: int, voter: bytes, codes: Sequence[str]) -> Attempt:
         """One attempt, noted before and after."""
         attempt = await self.journal.ask(voter, codes, api)
-        token = self.document.key.token(Voter(voter, VoterClass.device, 0), 2**31)
-        path = f"/v1/campaigns/{self.document.rules.id}/likes"
+        token = self._token(voter)
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                status, body = await connections[api].ask("POST", path, token=token, body={"candidates": codes})
+                status, body = await connections[api].ask("POST", self._path, token=token, body={"candidates": codes})
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self.journal.hear(attempt, Heard.unknown, code=type(error).__name__)
             return attempt
@@ -156,6 +163,13 @@ class Load:
         else:
             self.journal.hear(attempt, Heard.unknown, code=body["code"])
         return attempt
+
+    @property
+    def _path(self) -> str:
+        return f"/v1/campaigns/{self.document.rules.id}/likes"
+
+    def _token(self, voter: bytes) -> str:
+        return self.document.key.token(Voter(voter, VoterClass.device, 0), 2**31)
 
     @property
     def acknowledged(self) -> int:

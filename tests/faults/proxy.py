@@ -51,7 +51,7 @@ class Proxy:
         self._mode = Mode.carry
         self._moving = asyncio.Event()
         self._moving.set()
-        self._awaited: tuple[bytes, asyncio.Event] | None = None
+        self._awaited: tuple[bytes, Mode, asyncio.Event] | None = None
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -81,10 +81,10 @@ class Proxy:
         if mode is Mode.refuse:
             self.cut()
 
-    def stall_at(self, request: bytes) -> asyncio.Event:
-        """Stall as soon as these bytes come by on their way to the server, before they arrive; the event tells."""
+    def set_at(self, request: bytes, mode: Mode) -> asyncio.Event:
+        """Change what happens once these bytes come by, for them already: a stall holds them back. The event tells."""
         event = asyncio.Event()
-        self._awaited = (request, event)
+        self._awaited = (request, mode, event)
         return event
 
     def heal(self) -> None:
@@ -151,9 +151,10 @@ class Proxy:
     ) -> None:
         while data := await reader.read(65_536):
             if self._awaited is not None and not is_reply and self._awaited[0] in data:
-                self.set(Mode.stall)
-                self._awaited[1].set()
+                _request, mode, event = self._awaited
                 self._awaited = None
+                self.set(mode)
+                event.set()
             await self._pause(len(data))
             if (is_reply and self._mode is Mode.deaf) or connection.forsaken:
                 continue

@@ -56,9 +56,13 @@ def scenario(
     must_fail: tuple[str, ...] = (),
     **campaign: Any,
 ) -> Callable[[Fault], Fault]:
-    """Register a fault. `likes` requests are answered around it; `campaign` changes the rules of its campaigns."""
+    """Register a fault. `likes` requests are answered around it; `campaign` changes the rules of its campaigns.
+
+    `smoke=0` leaves what takes long to the full run.
+    """
 
     def register(fault: Fault) -> Fault:
+        assert all(each.name != name for each in SCENARIOS), f"two scenarios are named {name!r}"
         SCENARIOS.append(Scenario(name, fault, world, smoke, full, likes, needs, must_fail, campaign))
         return fault
 

@@ -31,8 +31,8 @@ class Shown:
 
     @property
     def passed(self) -> bool:
-        """A scenario found nothing; a control found what it must."""
-        if self.error:
+        """A scenario was run and nothing was found; a control found what it must."""
+        if self.error or not self.outcomes:
             return False
         if self.scenario.must_fail:
             return any(kind in self.scenario.must_fail for kind in self.kinds)

@@ -32,6 +32,7 @@ class Run:
     apis_healed: list[int] = field(default_factory=lambda: [0, 1])
     undurable: list[tuple[float, float]] = field(default_factory=list)
     published: list[tuple[float, Mapping[str, int]]] = field(default_factory=list)
+    record: list[tuple[str, str]] | None = None
 
     @property
     def campaign(self) -> str:
@@ -67,7 +68,7 @@ async def run_cycle(world: World, fault: Fault, rng: random.Random, *, likes: in
     """Run one cycle in a campaign of its own. What goes wrong outside the promises is raised."""
     document = await world.new_campaign(**campaign)
     journal = world.folder / f"{document.rules.id}.journal"
-    load = Load(document, [api.port for api in world.apis], journal, rng)
+    load = Load(document, world.voter_ports, journal, rng)
     run = Run(world, document, load, rng)
     serving_s = None
     async with _reader(run):
@@ -81,7 +82,7 @@ async def run_cycle(world: World, fault: Fault, rng: random.Random, *, likes: in
         await world.at_rest(document)
     load.journal.close()
     truth = await world.truth(document, run.published)
-    truth.sealed_s, truth.undurable = run.sealed_s, run.undurable
+    truth.sealed_s, truth.undurable, truth.record = run.sealed_s, run.undurable, run.record
     violations = check(load.journal.attempts, truth)
     if serving_s is not None and serving_s > run.serving_s_max:
         violations.append(Violation("slow", f"serving again took {serving_s:.1f} s of {run.serving_s_max:.0f}"))

@@ -100,7 +100,7 @@ def _nobody_was_dropped(run: Run, api: int, asked_to_end_s: float) -> None:
     waiting = [
         a
         for a in run.load.journal.attempts
-        if a.api == api and a.asked_s < asked_to_end_s - 0.02 and (a.heard is None or a.heard_s > asked_to_end_s)
+        if a.api == api and 0.0 < a.sent_s < asked_to_end_s - 0.02 and (a.heard is None or a.heard_s > asked_to_end_s)
     ]
     dropped = [a for a in waiting if a.heard is Heard.unknown]
     assert not dropped, f"{len(dropped)} of {len(waiting)} waiting voters were dropped, e.g. {dropped[0]}"

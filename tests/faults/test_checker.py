@@ -20,7 +20,7 @@ def receipt_of(code: str, voter: bytes) -> str:
 
 def attempt(voter: bytes, asked_s: float, heard: Heard, **statuses: str) -> Attempt:
     """An attempt of a second; a refused like is written as `c01="over_quota"` and has no receipt."""
-    made = Attempt(int(asked_s * 10), voter, tuple(statuses), 0, asked_s, asked_s + 1.0, heard)
+    made = Attempt(int(asked_s * 10), voter, tuple(statuses), 0, asked_s, asked_s, asked_s + 1.0, heard)
     if heard is Heard.ok:
         made.results = {
             code: (status, receipt_of(code, voter) if status in ("counted", "already_liked") else None)

@@ -129,11 +129,21 @@ async def test_a_healed_stall_has_new_connections_only() -> None:
 async def test_a_stall_at_a_request_stops_that_request_and_no_earlier_one() -> None:
     async with echoing() as link:
         streams = await link.connect()
-        stalled = link.proxy.stall_at(b"this")
+        stalled = link.proxy.set_at(b"this", Mode.stall)
         assert await said(streams, b"that\n") == b"that\n"
         assert await is_silent(streams, b"this\n")
         assert stalled.is_set()
         assert link.heard == [b"that\n"]
+
+
+async def test_the_reply_to_one_request_can_be_lost() -> None:
+    async with echoing() as link:
+        streams = await link.connect()
+        lost = link.proxy.set_at(b"this", Mode.deaf)
+        assert await said(streams, b"that\n") == b"that\n"
+        assert await is_silent(streams, b"this\n")
+        assert lost.is_set()
+        await link.reached(b"this\n")
 
 
 async def test_a_deaf_link_has_requests_executed_and_answers_nothing() -> None:

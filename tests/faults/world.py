@@ -31,6 +31,7 @@ from tests.support.wait import until
 
 ROSTER = 6
 STARTS_S_MAX = 30.0
+COMMAND_S_MAX = 60.0
 
 
 @dataclass
@@ -93,7 +94,8 @@ class Process:
 
 @dataclass
 class World:
-    """Two vote APIs, two workers, a results API, a store and PostgreSQL. `proxies` are named `api0-store`, ….
+    """Two vote APIs, two workers, a results API, a store and PostgreSQL. `proxies` are named `voters-api0`,
+    `api0-store`, `worker1-postgres`, ….
 
     Operators' commands (`stores`) reach the stores directly, the services only through their proxies.
     """
@@ -117,6 +119,30 @@ class World:
     @property
     def processes(self) -> list[Process]:
         return [*self.apis, *self.workers, *([self.results] if self.results else [])]
+
+    @property
+    def voter_ports(self) -> list[int]:
+        """Where voters reach each vote API: its proxy."""
+        return [self.proxies[f"voters-api{n}"].port for n in range(len(self.apis))]
+
+    async def command(self, *words: str, **settings: str) -> tuple[int, str]:
+        """Run an operator's command as a process of its own: its exit code, negative for a signal, and its output."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("DIANZAN_")}
+        urls = {"DIANZAN_REDIS_URL": self.addresses.redis_url, "DIANZAN_DATABASE_URL": self.addresses.database_url}
+        running = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dianzan.cli", *words),
+            env={**kept, **urls, **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(COMMAND_S_MAX):
+                printed, _ = await running.communicate()
+        finally:
+            if running.returncode is None:
+                running.kill()
+                await running.wait()
+        return running.returncode or 0, printed.decode()
 
     async def new_campaign(self, **changes: object) -> Document:
         """Publish a campaign of one window, and wait until every API process serves it."""
@@ -221,6 +247,9 @@ class World:
         environment = {"DIANZAN_REDIS_URL": redis, "DIANZAN_STORE_MODE": mode}
         environment["DIANZAN_DATABASE_URL"] = await self.proxy(f"{name}-postgres", self.addresses.database_url)
         port = free_port()
+        if kind == "vote_api":
+            proxy = self.proxies[f"voters-{name}"] = Proxy("127.0.0.1", port)
+            await proxy.start()
         setting = {"vote_api": "VOTE", "tally_worker": "WORKER", "results_api": "RESULTS"}[kind]
         environment[f"DIANZAN_{setting}_PORT"] = str(port)
         return Process(kind, port, environment, self.folder / f"{name}.log")
