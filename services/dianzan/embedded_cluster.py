@@ -230,9 +230,9 @@ def _reason(look: Callable[[], str | None]) -> str | None:
 
 
 def _is_primary(node: ClusterNode) -> bool:
-    """False where it does not answer."""
+    """False where it does not run or answer."""
     try:
-        return bool(node.ask("INFO", "replication")["role"] == "master")
+        return node.is_running and node.ask("INFO", "replication")["role"] == "master"
     except RedisError:
         return False
 

@@ -108,6 +108,11 @@ class Server(ABC):
             raise EmbeddedError(f"{self.name} is not running: start it first.")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether this very object's process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Stop leftovers, start, wait until it answers. On any failure nothing is left running."""
         self.launch()
@@ -119,7 +124,7 @@ class Server(ABC):
 
     def launch(self) -> None:
         """`start` without waiting."""
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running:
             raise EmbeddedError(f"{self.name} (process {self.pid}) already runs: stop it first.")
         self.stop_leftovers()
         make_folder(self.folder)
