@@ -1,0 +1,78 @@
+"""Seals that are interrupted under load: run again they end as if nothing had been, and nothing is counted after."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import signal
+import time
+
+from tests.faults.proxy import Mode
+from tests.faults.registry import scenario
+from tests.faults.run import Run
+from tests.support.wait import until
+
+POINTS = ("close.before_commit", "close.after_commit", "seal.drained", "seal.before_commit", "seal.after_commit")
+
+
+async def _sealed(run: Run) -> str:
+    """Seal to the end, recount as an auditor does, and take the public record; what the seal has said."""
+    said = await _done(run, "seal")
+    assert (await _done(run, "recount")).splitlines()[-1] == "equal"
+    rows = list(csv.reader((await _done(run, "record")).splitlines()))[1:]
+    run.record = [(code, receipt) for _window, code, receipt in rows]
+    assert run.record, "nothing was counted"
+    return said
+
+
+async def _done(run: Run, command: str) -> str:
+    code, said = await run.world.command(command, run.campaign)
+    assert code == 0, f"{command} ended with {code}: {said}"
+    return said
+
+
+async def _nothing_more(run: Run) -> None:
+    """Every gate is closed: from now on nothing may be counted, and voters hear that it is over."""
+    run.sealed_s = time.monotonic()
+    await _told(run, since_s=run.sealed_s)
+
+
+async def _told(run: Run, *, since_s: float) -> None:
+    async def told() -> bool:
+        return any(a.asked_s > since_s and a.code == "closed" for a in run.load.journal.attempts)
+
+    await until(told, within_s=15, what="a voter is told that voting has ended")
+
+
+def _interrupted(point: str) -> None:
+    @scenario(f"seal killed -9 at {point}, and run again", full=10)
+    async def fault(run: Run) -> None:
+        code, said = await run.world.command("seal", run.campaign, DIANZAN_FAULTS=f"{point}:kill")
+        assert code == -signal.SIGKILL, f"seal ended with {code} at {point}: {said}"
+        await _nothing_more(run)
+        await _sealed(run)
+
+
+for _point in POINTS:
+    _interrupted(_point)
+
+
+@scenario("seal waits for a flush whose worker is killed -9 before COMMIT", full=10)
+async def worker_dies_under_seal(run: Run) -> None:
+    first, second = run.world.workers
+    link = run.world.proxies["worker0-postgres"]
+    second.signal(signal.SIGSTOP)
+    try:
+        await asyncio.wait_for(link.set_at(b"COMMIT", Mode.stall).wait(), 15)
+        sealing = asyncio.create_task(_done(run, "seal"))
+        await _told(run, since_s=time.monotonic())
+        assert not sealing.done(), "the seal did not wait for the flush"
+        first.kill()
+    finally:
+        link.heal()
+        second.signal(signal.SIGCONT)
+        first.kill()
+        first.start()
+    said = await sealing
+    await _nothing_more(run)
+    assert await _sealed(run) == said, "a seal that is run again says something else"
