@@ -357,6 +357,17 @@ class CampaignStep:
         """Move from published to closed; again changes nothing."""
         await self._connection.execute(queries()["set_closed"], self._id)
 
+    async def lock_shards(self, number: int, shards: Iterable[int]) -> None:
+        """Wait for the flushes of these shards that are in the middle; until the step ends no other begins.
+
+        Raises CampaignError where one lasts longer than LOCK_WAIT_S.
+        """
+        try:
+            for shard in shards:
+                await self._connection.execute(queries()["wait_for_shard"], number, shard)
+        except asyncpg.LockNotAvailableError as error:
+            raise CampaignError("A worker's flush has not ended: run this again when it has.") from error
+
     async def has_likes(self, number: int) -> bool:
         """Whether the ledger holds any like of the campaign."""
         return bool(await self._connection.fetchval(queries()["has_likes"], number))

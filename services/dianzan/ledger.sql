@@ -70,6 +70,9 @@ UPDATE campaigns SET version = version + 1 WHERE number = $1;
 -- True where no other worker flushes this shard now. It saves double work; correctness does not need it.
 SELECT pg_try_advisory_xact_lock($1, $2);
 
+-- name: wait_for_shard
+SELECT pg_advisory_xact_lock($1, $2);
+
 -- name: create_staging
 CREATE TEMPORARY TABLE IF NOT EXISTS staging (LIKE likes) ON COMMIT DELETE ROWS;
 

@@ -113,13 +113,15 @@ class Lifecycle:
         """
         await self.close(campaign)
         stored = await self.stored(campaign)
-        try:
-            await self.drain(stored, range(stored.rules.shards), drain_s_max)
-        except CampaignError as error:
-            raise CampaignError(f"Not sealed: {error}") from error
+        if stored.state is not State.sealed:  # nobody flushes what is sealed
+            try:
+                await self.drain(stored, range(stored.rules.shards), drain_s_max)
+            except CampaignError as error:
+                raise CampaignError(f"Not sealed: {error}") from error
         faults.hit("seal.drained")
         async with self._ledger.step(campaign) as step:
             if step.stored is None or step.stored.state is not State.sealed:
+                await step.lock_shards(stored.number, range(stored.rules.shards))  # a flush may be in the middle
                 counted = await recount(self._store, self._ledger, stored)
                 if not counted.equal:
                     raise CampaignError(_not_sealed(campaign, counted))

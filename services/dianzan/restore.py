@@ -55,6 +55,8 @@ class Restorer:
             if accept_ledger and not stored.state.is_over:
                 await self._give_up_surplus(stored, drain_s_max)
             lost = await self._lost(stored, drain_s_max, only, accept_ledger=accept_ledger)
+            # A flush that was reading when the store was lost may commit yet: what it commits must be rebuilt too.
+            await step.lock_shards(stored.number, lost)
             document = await self._ledger.document(stored)
             for shard in lost:
                 await self._store.clear_shard(stored.rules, shard)
@@ -153,9 +155,9 @@ class Restorer:
         """
         campaign, shards = document.rules.id, document.rules.shards
         if document.state is State.published:
-            closed = await self._store.gates_closed(campaign, shards)
-            missing = set(await self._store.gates_missing(campaign, shards)) - set(restored)
-            await self._store.open_gates(document, first=True, but=[*closed, *missing])
+            await self._store.open_gates(document, first=False, shards=await self._store.gates_open(campaign, shards))
+            missing = await self._store.gates_missing(campaign, shards)
+            await self._store.open_gates(document, first=True, shards=[s for s in missing if s in restored])
         else:
             await self._store.close_gates(campaign, shards)
         await self._store.publish_document(document)

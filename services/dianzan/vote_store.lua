@@ -4,7 +4,7 @@
 -- A shard's keys share one hash tag, so every call below touches one slot. Functions are not rolled back:
 -- each checks everything before its first write.
 --
--- gate    string  'closed', or '>I4I2BI4I8I8': version, quota, width, buckets, opens_ms, closes_ms
+-- gate    string  'closed', 'behind' (to be rebuilt from the ledger), or '>I4I2BI4I8I8': version, quota, width, buckets, opens_ms, closes_ms
 -- marks   hash    bytes 8-13 of a voter's hash -> candidate indexes of `width` bytes liked in the window
 -- ballot  bytes   voter 16 | class 1 | publisher 2 | network 4 | n 1 | n indexes of `width` bytes, big-endian
 
@@ -13,6 +13,7 @@ local HEAD = 24               -- bytes of a ballot before its candidates
 local LIKES_MAX = 256         -- likes in one call; a call blocks the store
 local SKEW_MS_MAX = 5000      -- sender's clock against the store's
 local CLOSED = 'closed'
+local BEHIND = 'behind'
 
 -- While a library loads, Valkey 9 hides the global `string`; the methods of a string are the same functions.
 local text = ''
@@ -109,7 +110,7 @@ end
 --   EARLY before opens, LATE after closes, WINDOW not inside the window by the store's clock, MALFORMED.
 local function like_v1(keys, args)
   local gate = redis.call('GET', keys[1])
-  if not gate then return redis.error_reply('UNGATED the shard has no gate') end
+  if not gate or gate == BEHIND then return redis.error_reply('UNGATED the shard has no gate') end
   if gate == CLOSED then return redis.error_reply('SHUT the shard is closed') end
   local version, quota, width, buckets, opens_ms, closes_ms = struct.unpack('>I4I2BI4I8I8', gate)
   if version ~= tonumber(args[1]) then return redis.error_reply('STALE the shard has rules version ' .. version) end
@@ -148,6 +149,7 @@ end
 local function open_v1(keys, args)
   local gate = redis.call('GET', keys[1])
   if gate == CLOSED then return redis.error_reply('SHUT the shard is closed for good') end
+  if gate == BEHIND then gate = nil end
   if not gate and args[2] ~= 'first' then return redis.error_reply('UNGATED the shard has lost its gate') end
   if gate and struct.unpack('>I4', gate) > struct.unpack('>I4', args[1]) then
     return redis.error_reply('OLDER the shard has rules version ' .. struct.unpack('>I4', gate))
@@ -163,12 +165,13 @@ local function close_v1(keys)
   return redis.status_reply('OK')
 end
 
--- Take the gate from an open shard that cannot be trusted; a closed one stays closed.
+-- Take the gate from an open shard that cannot be trusted, and note that it is to be rebuilt; others stay as they are.
 -- KEYS  gate      Returns the number of gates taken, 0 or 1.
 local function ungate_v1(keys)
   local gate = redis.call('GET', keys[1])
-  if not gate or gate == CLOSED then return 0 end
-  return redis.call('DEL', keys[1])
+  if not gate or gate == CLOSED or gate == BEHIND then return 0 end
+  redis.call('SET', keys[1], BEHIND)
+  return 1
 end
 
 -- Remove keys of a shard that takes no likes, so that it can be written anew.
@@ -176,7 +179,7 @@ end
 -- Errors, nothing written: GATED the shard is open.
 local function clear_v1(keys)
   local gate = redis.call('GET', keys[1])
-  if gate and gate ~= CLOSED then return redis.error_reply('GATED the shard takes likes') end
+  if gate and gate ~= CLOSED and gate ~= BEHIND then return redis.error_reply('GATED the shard takes likes') end
   return redis.call('UNLINK', unpack(keys, 2))
 end
 

@@ -18,6 +18,7 @@ from dianzan.store_nodes import Node, StoreNodes
 
 _GATE: Final = struct.Struct(">IHBIQQ")
 _CLOSED: Final = b"closed"  # a gate that takes no likes for good
+_BEHIND: Final = b"behind"  # of a shard that has lost likes: it takes none until it is rebuilt
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]  # stream entry id, its fields
 
@@ -93,14 +94,14 @@ class VoteStore:
         except ValidationError as error:
             raise StoreError(f"The document of campaign {campaign} cannot be read: {error}") from error
 
-    async def open_gates(self, document: Document, *, first: bool, but: Collection[int] = ()) -> None:
-        """Open every shard but those of `but` by the document's rules.
+    async def open_gates(self, document: Document, *, first: bool, shards: Collection[int] | None = None) -> None:
+        """Open these shards, or all, by the document's rules.
 
         Raises StoreError where a shard is closed for good, has rules of a later version, or lacks its gate and this is
         not the `first` time; shards already reached stay as they are.
         """
         gate, mode = pack_gate(document), "first" if first else "again"
-        for shard in [shard for shard in range(document.rules.shards) if shard not in but]:
+        for shard in range(document.rules.shards) if shards is None else shards:
             await self._confirmed("open_v1", keys.gate(document.rules.id, shard), gate, mode)
 
     async def close_gates(self, campaign: str, shards: int) -> None:
@@ -108,13 +109,20 @@ class VoteStore:
         for shard in range(shards):
             await self._confirmed("close_v1", keys.gate(campaign, shard))
 
-    async def take_gate(self, campaign: str, shard: int) -> None:
-        """Take the gate from an open shard that cannot be trusted: it refuses until it is restored."""
-        await self._confirmed("ungate_v1", keys.gate(campaign, shard))
+    async def take_gate(self, campaign: str, shard: int) -> bool:
+        """Take the gate from an open shard that cannot be trusted: it refuses until it is restored.
+
+        Returns whether it was open.
+        """
+        return bool(await self._confirmed("ungate_v1", keys.gate(campaign, shard)))
 
     async def gates_missing(self, campaign: str, shards: int) -> list[int]:
-        """Shards that have no gate at all."""
-        return [shard for shard, gate in enumerate(await self._gates(campaign, shards)) if gate is None]
+        """Shards that have lost their gate, or were found behind the ledger."""
+        return [shard for shard, gate in enumerate(await self._gates(campaign, shards)) if gate in (None, _BEHIND)]
+
+    async def gates_behind(self, campaign: str, shards: int) -> list[int]:
+        """Shards whose gate was taken since they were found behind the ledger."""
+        return [shard for shard, gate in enumerate(await self._gates(campaign, shards)) if gate == _BEHIND]
 
     async def gates_closed(self, campaign: str, shards: int) -> list[int]:
         """Shards closed for good."""
@@ -123,7 +131,7 @@ class VoteStore:
     async def gates_open(self, campaign: str, shards: int) -> list[int]:
         """Shards that take likes."""
         gates = await self._gates(campaign, shards)
-        return [shard for shard, gate in enumerate(gates) if gate not in (None, _CLOSED)]
+        return [shard for shard, gate in enumerate(gates) if gate not in (None, _CLOSED, _BEHIND)]
 
     async def _gates(self, campaign: str, shards: int) -> list[bytes | None]:
         names = [keys.gate(campaign, shard) for shard in range(shards)]

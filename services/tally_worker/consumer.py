@@ -21,7 +21,7 @@ from dianzan.wire import Entry
 
 _log = logs.get(__name__)
 
-BACKOFF_S_MAX = 5.0
+BACKOFF_S_MAX = 2.0
 UNDECODABLE_REPORTED_MAX = 10_000  # bounds the memory of what was reported
 
 
@@ -73,7 +73,7 @@ class Consumer:
         faults.hit("flush.after_removal")
         return Flush(sum(e.like_count for e in entries), inserted, removed, undecodable, entries[0].time_ms)
 
-    async def compare(self, campaign: StoredCampaign, shard: int) -> dict[int, int] | None:
+    async def reconcile(self, campaign: StoredCampaign, shard: int) -> dict[int, int] | None:
         """By how many likes of each candidate the store is ahead of the ledger (behind: negative); equal ones left out.
 
         A flush that compares on its way. The store's counters and its whole stream are read at one instant, when the
@@ -81,8 +81,11 @@ class Consumer:
         new added to the counts; the shard's lock keeps every other worker from committing meanwhile. So the counts
         must then equal the counters, candidate by candidate.
 
-        None where that cannot be said now: another worker holds the lock, the stream is longer than one flush, or
-        holds an entry that nobody can read.
+        From a shard that is behind the gate is taken before the lock is given back: a restore that waits for the lock
+        must find it gone, and not be undone by what was seen before.
+
+        None where nothing can be said now: another worker holds the lock, the stream is longer than one flush or holds
+        an entry that nobody can read, or the shard has lost its gate meanwhile.
         """
         async with self._ledger.locked_shard(campaign.number, shard) as flush:
             if flush is None:
@@ -94,9 +97,12 @@ class Consumer:
             if entries:
                 await self._insert(flush, campaign.id, shard, entries)
             counts = await flush.counts()
+            drift = {index: counters.get(index, 0) - counts.get(index, 0) for index in counters.keys() | counts.keys()}
+            behind = any(ahead < 0 for ahead in drift.values())
+            if behind and not await self._store.take_gate(campaign.id, shard):
+                return None
         await self._remove(campaign.id, shard, entries)
-        differing = {index: counters.get(index, 0) - counts.get(index, 0) for index in counters.keys() | counts.keys()}
-        return {index: ahead for index, ahead in differing.items() if ahead}
+        return {index: ahead for index, ahead in drift.items() if ahead}
 
     async def _insert(self, flush: ShardFlush, campaign: str, shard: int, entries: Sequence[Entry]) -> int:
         await flush.estimate_people(await self._people(campaign, shard, entries))
@@ -182,7 +188,7 @@ class FlushLoop:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Flush until stopped; on an error wait, twice as long each time up to 5 s, and go on."""
+        """Flush until stopped; on an error wait, twice as long each time up to 2 s, and go on."""
         backoff_s = self._flush_every_s
         while not self._stopping.is_set():
             try:
@@ -213,6 +219,8 @@ class FlushLoop:
                 self._forget_gauges(campaign.id)
                 continue
             waiting = await self._store.backlog(campaign.id, campaign.rules.shards)
+            if None in waiting:
+                away = StoreError("a server of the store does not answer")
             shards = [shard for shard, entries in enumerate(waiting) if entries]
             random.shuffle(shards)
             flushed, error = await self._flush_campaign(campaign, shards)

@@ -26,15 +26,15 @@ class Reconciler:
     """Looks every minute, at the start, and soon after the store or Postgres was away.
 
     A shard behind the ledger has lost marks too (its store was brought back from an older copy) and would count their
-    likes again: its gate is taken, and it is rebuilt from the ledger. A shard ahead shows that the ledger has lost
-    rows (Postgres was): nothing is changed, since the store is then the only witness; an operator decides
-    (`dianzan restore --accept-ledger`). A shard that had no gate before is left to `dianzan restore`. What is closed in
-    the ledger and open in the store is closed again. A store or Postgres that is down only puts the look off.
+    likes again: its gate is taken, and whichever worker comes first rebuilds it from the ledger. A shard ahead shows
+    that the ledger has lost rows (Postgres was brought back): nothing is changed, since the store is then the only
+    witness; an operator decides (`dianzan restore --accept-ledger`). A shard that had no gate before is left to
+    `dianzan restore`. What is closed in the ledger and open in the store is closed again. A store or Postgres that is
+    down only puts the look off.
     """
 
     def __init__(self, store: VoteStore, ledger: Ledger, consumer: Consumer, restorer: Restorer) -> None:
         self._store, self._ledger, self._consumer, self._restorer = store, ledger, consumer, restorer
-        self._unrepaired: dict[str, set[int]] = {}  # shards whose gate this process has taken
 
     async def run(self, disturbed: asyncio.Event) -> None:
         """Look for ever."""
@@ -69,19 +69,16 @@ class Reconciler:
     async def _look(self, campaign: StoredCampaign) -> None:
         drifts: dict[int, dict[int, int]] = {}
         for shard in await self._store.gates_open(campaign.id, campaign.rules.shards):
-            drift = await self._consumer.compare(campaign, shard)
+            drift = await self._consumer.reconcile(campaign, shard)
             if drift:
                 drifts[shard] = drift
-        behind = {shard for shard, drift in drifts.items() if min(drift.values()) < 0}
         metrics.DRIFT.labels(campaign.id, "behind").set(-_sum(drifts, -1))
         metrics.DRIFT.labels(campaign.id, "ahead").set(_sum(drifts, 1))
         if drifts:
             _log.error("store and ledger differ", campaign=campaign.id, ahead_by_shard=drifts)
-        for shard in behind:
-            await self._store.take_gate(campaign.id, shard)
-        self._unrepaired.setdefault(campaign.id, set()).update(behind)
-        if self._unrepaired[campaign.id]:
-            await self._repair(campaign.id, self._unrepaired[campaign.id])
+        behind = await self._store.gates_behind(campaign.id, campaign.rules.shards)
+        if behind:
+            await self._repair(campaign.id, behind)
 
     async def _repair(self, campaign: str, shards: Collection[int]) -> None:
         try:
@@ -89,7 +86,6 @@ class Reconciler:
         except CampaignError as error:
             _log.error("shards stay closed until dianzan restore", campaign=campaign, shards=shards, reason=str(error))
             return
-        self._unrepaired[campaign].clear()
         metrics.REPAIRED.labels(campaign).inc(len(restored.shards))
         _log.error("shards that had lost likes are rebuilt", campaign=campaign, shards=restored.shards)
 

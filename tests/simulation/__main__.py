@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from multiprocessing import Pool
 
 from tests.simulation.checks import failures
-from tests.simulation.controls import CONTROLS, SEEDS_MAX, WEAK, broken, caught
+from tests.simulation.controls import CONTROLS, SEEDS_MAX, broken, caught
 
 SHOWN_MAX = 10  # failing seeds that are told in full
 CHUNK = 50
@@ -34,9 +34,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     parser.add_argument("--controls", action="store_true", help="run the controls too")
     parser.add_argument("--trace", type=int, metavar="SEED", help="show one history, event by event")
-    parser.add_argument(
-        "--broken", action="append", default=[], choices=[*CONTROLS, *WEAK], help="break a step (a control)"
-    )
+    parser.add_argument("--broken", action="append", default=[], choices=[*CONTROLS], help="break a step (a control)")
     return parser.parse_args()
 
 

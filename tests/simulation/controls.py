@@ -21,10 +21,6 @@ CONTROLS: Final = {
     "marks-expire": "marks expire inside their window",
 }
 
-# Not what is promised, but what the next version could promise; for `--broken`, and in no test.
-WEAK: Final = {
-    "lose-mid-flush": "a part of the store is lost while a flush holds its entries; nothing waits for their COMMIT",
-}
 REPLICATED: Final = frozenset({"no-wait", "no-touch", "unconfirmed-reads"})  # show with replicas only
 
 

@@ -14,6 +14,7 @@ from dianzan.limits import CLOCK_SKEW_MS_MAX, LIKES_PER_CALL_MAX
 _GATE = struct.Struct(">IHBIQQ")
 _HEAD = 24
 _CLOSED = b"closed"
+_BEHIND = b"behind"
 
 
 class Data(Protocol):
@@ -34,7 +35,7 @@ class Data(Protocol):
 def like_v1(server: Data, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
     """Count a batch of likes."""
     gate = server.data.get(keys[0])
-    if gate is None:
+    if gate in (None, _BEHIND):
         return ResponseError("UNGATED the shard has no gate")
     if gate == _CLOSED:
         return ResponseError("SHUT the shard is closed")
@@ -119,6 +120,7 @@ def open_v1(server: Data, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
     gate = server.data.get(keys[0])
     if gate == _CLOSED:
         return ResponseError("SHUT the shard is closed for good")
+    gate = None if gate == _BEHIND else gate
     if gate is None and args[1] != b"first":
         return ResponseError("UNGATED the shard has lost its gate")
     if gate is not None and gate[:4] > args[0][:4]:
@@ -135,15 +137,15 @@ def close_v1(server: Data, keys: Sequence[bytes], _args: Sequence[bytes]) -> Any
 
 def ungate_v1(server: Data, keys: Sequence[bytes], _args: Sequence[bytes]) -> Any:
     """Take the gate from an open shard."""
-    if server.data.get(keys[0]) in (None, _CLOSED):
+    if server.data.get(keys[0]) in (None, _CLOSED, _BEHIND):
         return 0
-    server.write("DEL", keys[0])
+    server.write("SET", keys[0], _BEHIND)
     return 1
 
 
 def clear_v1(server: Data, keys: Sequence[bytes], _args: Sequence[bytes]) -> Any:
     """Remove keys of a shard that takes no likes."""
-    if server.data.get(keys[0]) not in (None, _CLOSED):
+    if server.data.get(keys[0]) not in (None, _CLOSED, _BEHIND):
         return ResponseError("GATED the shard takes likes")
     found = [key for key in keys[1:] if key in server.data]
     for key in found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -68,6 +68,15 @@ class SimStep:
 
     def __init__(self, ledger: SimLedger, transaction: Transaction, stored: StoredCampaign) -> None:
         self._ledger, self._transaction, self.stored = ledger, transaction, stored
+
+    async def lock_shards(self, _number: int, shards: Iterable[int]) -> None:
+        """Wait for the flushes of these shards."""
+        server = self._ledger.server
+        for shard in shards:
+            lock = f"shard {shard}"
+            take = partial(server.take_waiting, transaction=self._transaction, lock=lock, wait_s=LOCK_WAIT_S)
+            if await self._ledger.ask(take) is None:
+                raise CampaignError("A worker's flush has not ended.")
 
     async def has_likes(self, _number: int) -> bool:
         """Whether the ledger holds any like."""

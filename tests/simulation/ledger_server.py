@@ -48,7 +48,6 @@ class LedgerServer:
         self.seals = 0
         self._unique = "no-unique-key" not in broken
         self._counts_rows_read = "counts-by-rows-read" in broken
-        self.locks_work = True  # the shards' locks only save work: a history may run without them
         self.note: Callable[..., None] = lambda *_told: None
         self.up = True
         self.fuse, self.moment = 0, ""  # commits until it crashes, and when: before or after
@@ -76,12 +75,19 @@ class LedgerServer:
         free = lock not in self._locked
         if free:
             self._take(transaction, lock)
-        answer((transaction, free or not self.locks_work))
+        answer((transaction, free))
 
     def begin_waiting(self, answer: Answer, lock: str, wait_s: float) -> None:
         """BEGIN, and wait for an advisory lock; answers the transaction, or None after `wait_s`."""
         transaction = Transaction(lock)
         self._open.append(transaction)
+        self.take_waiting(answer, transaction, lock, wait_s)
+
+    def take_waiting(self, answer: Answer, transaction: Transaction, lock: str, wait_s: float) -> None:
+        """Wait for one more advisory lock; answers the transaction, or None after `wait_s`, when it is rolled back."""
+        if transaction.over:
+            answer(asyncpg.ConnectionDoesNotExistError(GONE))
+            return
         if lock not in self._locked:
             self._take(transaction, lock)
             answer(transaction)

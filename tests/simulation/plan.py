@@ -36,7 +36,6 @@ class Plan:
     places: int
     replicated: bool
     waitaof: bool
-    locks_work: bool
     epoch_ms: int
     fault_s: float
     faults: tuple[str, ...]
@@ -107,7 +106,6 @@ def draw(rng: Random, *, replicated: bool = False) -> Plan:
         places=min(shards, 2) if rng.random() < 0.3 else 1,
         replicated=replicated,
         waitaof=rng.random() < 0.8,
-        locks_work=rng.random() < 0.7,
         epoch_ms=MIDNIGHT_MS - rng.randint(500, 4_000) if rng.random() < 0.2 else EVENING_MS,
         fault_s=rng.uniform(0.8, 3.5),
         faults=tuple(wanted),
