@@ -12,8 +12,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from redis.exceptions import RedisError
 
 from dianzan.embedded import StoreAddresses
+from dianzan.embedded_cluster import ClusterNode, ValkeyCluster
 from tests.support.system import System
 from tests.support.wait import until
 
@@ -65,10 +67,14 @@ class DemoVoter:
         self._url = f"{system.vote_url}/v1/campaigns/demo/likes"
 
     def like(self, candidate: str = "c01") -> dict[str, Any]:
-        answer = httpx.post(self._url, json={"candidates": [candidate]}, headers=self._headers)
+        answer = self.ask(candidate)
         assert answer.status_code == 200, answer.text
         result: dict[str, Any] = answer.json()["results"][0]
         return result
+
+    def ask(self, candidate: str) -> httpx.Response:
+        """Like, whatever the answer."""
+        return httpx.post(self._url, json={"candidates": [candidate]}, headers=self._headers)
 
 
 def family(system: System) -> list[psutil.Process]:
@@ -253,3 +259,82 @@ def test_it_prints_the_addresses_the_folder_and_commands_to_try(own: System, dem
 
     for said in (own.vote_url, own.results_url, str(own.data), "TOKEN=$(curl ", "/v1/campaigns/demo/likes"):
         assert said in own.printed
+
+
+# ---- a cluster of stores --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clustered(tmp_path: Path) -> Iterator[System]:
+    """A system on a Valkey Cluster of its own."""
+    started = System(tmp_path / "data", options=("--cluster",))
+    started.start()
+    yield started
+    started.stop()
+
+
+async def shown(system: System, candidate: str, likes: int) -> None:
+    """Wait until everybody can see that many likes."""
+    async with httpx.AsyncClient() as http:
+
+        async def look() -> bool:
+            answer = await http.get(f"{system.results_url}/v1/campaigns/demo/candidates/{candidate}")
+            return bool(answer.json()["likes"] == likes)
+
+        await until(look, within_s=20, what=f"{likes} likes of {candidate} are shown")
+
+
+def node_pid(node: ClusterNode) -> int:
+    try:
+        return int(node.ask("INFO", "server")["process_id"])
+    except RedisError:
+        return 0
+
+
+async def test_likes_on_a_cluster_are_counted_shown_and_sealed(clustered: System) -> None:
+    voters = [DemoVoter(clustered) for _ in range(9)]
+    first = [voter.like() for voter in voters]
+    assert {each["status"] for each in first} == {"counted"}
+    assert [voter.like() for voter in voters] == [{**each, "status": "already_liked"} for each in first]
+    await shown(clustered, "c01", 9)
+
+    clustered.cli("campaign", "close", "demo")
+    assert ": 9 likes, 9 people." in clustered.cli("seal", "demo").stdout
+    assert "equal\n" in clustered.cli("recount", "demo").stdout
+
+
+async def test_a_node_of_the_cluster_that_dies_is_started_again_and_everything_goes_on(clustered: System) -> None:
+    voters = [DemoVoter(clustered) for _ in range(9)]
+    services = {name: clustered.pid_of(name) for name in SERVICES}
+    node = ValkeyCluster(clustered.data / "cluster", []).nodes[0]
+    died = node_pid(node)
+
+    os.kill(died, signal.SIGKILL)
+
+    async def runs_again() -> bool:
+        return node_pid(node) not in (0, died)
+
+    await until(runs_again, what="the node runs again")
+    for voter in voters:
+
+        async def counted(voter: DemoVoter = voter) -> bool:
+            return voter.ask("c02").status_code == 200
+
+        await until(counted, within_s=20, what="the like is counted")
+    await shown(clustered, "c02", 9)
+    assert "equal\n" in clustered.cli("recount", "demo").stdout
+    assert {name: clustered.pid_of(name) for name in SERVICES} == services
+    assert clustered.stop() == 0
+    assert f"Valkey node 1 (process {died}) ended with code -9. It is started again" in clustered.printed
+
+
+def test_a_cluster_and_the_addresses_of_other_stores_are_refused_together(system: System, tmp_path: Path) -> None:
+    both = System(tmp_path / "data", named(system.stores), options=("--cluster",))
+
+    assert "--cluster starts its own store: unset DIANZAN_REDIS_URL" in refused(both)
+
+
+def test_the_replicated_mode_without_a_cluster_is_refused(tmp_path: Path) -> None:
+    weaker = System(tmp_path / "data", {"DIANZAN_STORE_MODE": "replicated"})
+
+    assert "DIANZAN_STORE_MODE=replicated needs --cluster" in refused(weaker)

@@ -33,6 +33,7 @@ class System:
     vote_port: int = field(default_factory=free_port)
     results_port: int = field(default_factory=free_port)
     worker_port: int = field(default_factory=free_port)
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[str] | None = None
     printed: str = ""
 
@@ -71,7 +72,7 @@ class System:
     def launch(self) -> None:
         """Start without waiting."""
         ports = ("--vote-port", self.vote_port, "--results-port", self.results_port, "--worker-port", self.worker_port)
-        command = [sys.executable, "-m", "dianzan.cli", "up", "--data", self.data, *ports]
+        command = [sys.executable, "-m", "dianzan.cli", "up", "--data", self.data, *ports, *self.options]
         self.printed = ""
         self.process = subprocess.Popen(
             [str(part) for part in command],
