@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from redis.exceptions import RedisError
 
 from dianzan.campaign import Document
 from dianzan.cli.stores import Stores, open_stores
@@ -147,6 +148,7 @@ class World:
     async def new_campaign(self, **changes: object) -> Document:
         """Publish a campaign of one window, and wait until every API process serves it."""
         wanted = rules(**{"window": "campaign", "likes_per_window": 3, "shards": 4, **changes})
+        await self.stores.store.refresh()
         await self.stores.lifecycle.create(wanted)
         await self.stores.lifecycle.import_candidates(wanted.id, candidates(ROSTER))
         document = await self.stores.lifecycle.publish(wanted.id)
@@ -169,7 +171,12 @@ class World:
         stored = await self.stores.lifecycle.stored(document.rules.id)
 
         async def drained() -> bool:
-            return not any(await self.stores.store.backlog(stored.id, stored.rules.shards))
+            try:
+                await self.stores.store.refresh()
+                waiting = await self.stores.store.backlog(stored.id, stored.rules.shards)
+            except (RedisError, OSError):
+                return False
+            return all(entries == 0 for entries in waiting)  # None: the shard's server does not answer
 
         await until(drained, within_s=within_s, what="the streams are empty")
         total = sum((await self.stores.ledger.recount_counts(stored.number)).values())
