@@ -35,7 +35,18 @@ THRESHOLD = re.compile(r"\s*(==|!=|>=|<=|>|<)\s*[\d.]+$")
 # Metrics every process has without our doing.
 OF_EVERY_PROCESS = re.compile(r"up|process_\w+|python_\w+")
 # What never holds while all is well; the others depend on how busy the machine of the tests is.
-QUIET_WHEN_WELL = ("StoreUnsafe", "CampaignVersionsDiffer", "EntriesUndecodable", "WorkerStalled", "InstanceDown")
+QUIET_WHEN_WELL = (
+    "StoreUnsafe",
+    "BacklogLarge",
+    "CampaignVersionsDiffer",
+    "EntriesUndecodable",
+    "WorkerStalled",
+    "StoreBehind",
+    "LedgerBehind",
+    "ShardsRepaired",
+    "NotReconciled",
+    "InstanceDown",
+)
 
 needs_prometheus = pytest.mark.skipif(
     not (shutil.which("prometheus") and shutil.which("promtool")),
