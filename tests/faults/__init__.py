@@ -5,8 +5,23 @@
 `run.healed()`, after which every API process must serve again in time. What may go wrong is said in no scenario: after
 each cycle the `checker` compares what the voters were told with what is found in both stores.
 
-- `world.py`: the processes (`run.world.apis`, `.workers`, `.store_servers`, `.postgres`), the proxies on the links
-  (`run.world.proxies["api0-store"]`, `"worker1-postgres"`, …), and a fresh campaign a cycle
+    @scenario("Valkey killed -9 under load", full=20)
+    async def store_killed(run: Run) -> None:
+        [valkey] = run.world.store_servers
+        await asyncio.to_thread(valkey.kill)
+        run.healed()  # from here on the time to serve again is taken
+        await asyncio.to_thread(valkey.start)
+
+- `world.py`: the processes (`run.world.apis`, `.workers`, `.results`, `.store_servers`, `.postgres`), commands of
+  operators (`await run.world.command("seal", run.campaign)`), and a fresh campaign a cycle. A process starts again with
+  other settings: `start(DIANZAN_FAULTS="flush.after_commit:kill")`. `scenario(…, world=pair_world)` runs elsewhere
+- `proxy.py`: every link has one, `run.world.proxies["voters-api0"]`, `"api0-store"`, `"worker1-postgres"`, …; it cuts,
+  stalls, slows down and swallows, at once (`set`) or when a request comes by (`set_at`)
 - `load.py`: the voters, `journal.py`: what they were told, `checker.py`: the promises, `run.py`: one cycle
 - `controls/`: services with a step taken out; a scenario with `must_fail` holds only if the checker finds it
+
+A scenario must show that its fault was one (a process died at its point, a voter was told "unknown"), leave its world
+healthy even where it fails, and say `run.sealed_s` or `run.nothing_durable()` where the checker cannot know. What is
+too long for a run in CI has `smoke=0`. What a machine may lack (`needs=("root",)`) skips it with a reason; in CI a
+skip is a failure.
 """

@@ -7,6 +7,8 @@ import asyncio
 import os
 import random
 import secrets
+import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -45,6 +47,9 @@ def main() -> int:
     for each in failed:
         print(f"\nFAILED: {each.scenario.name}\n{each.error}")
         print("\n".join(f"  {v.kind}: {v.example}" for outcome in each.outcomes for v in outcome.violations))
+        if each.kept is not None:
+            print(f"  journals and logs: {each.kept}")
+        print(f"  again: python -m tests.faults --seed {options.seed} --only {shlex.quote(each.scenario.name)}")
     return 1 if failed or (skipped and options.no_skips) else 0
 
 
@@ -100,6 +105,14 @@ def _last_words(world: World) -> str:
     return "\n".join(f"{name}: …{text[-1_000:]}" for name, text in logs)
 
 
+def _keep(world: World) -> Path:
+    """What was journaled and logged, where it outlives the run."""
+    kept = Path(tempfile.mkdtemp(prefix="dianzan-faults-failed-"))
+    for path in [*world.folder.glob("*.journal"), *world.folder.glob("*.log")]:
+        shutil.copy(path, kept)
+    return kept
+
+
 async def _cycles(shown: Shown, world: World, options: argparse.Namespace) -> None:
     each = shown.scenario
     started = time.monotonic()
@@ -115,6 +128,8 @@ async def _cycles(shown: Shown, world: World, options: argparse.Namespace) -> No
         shown.outcomes.append(outcome)
         if outcome.violations:
             break
+    if not shown.passed:
+        shown.kept = _keep(world)
     shown.seconds = time.monotonic() - started
     verdict = "held" if shown.passed and not each.must_fail else "failed, as it must" if shown.passed else "FAILED"
     print(f"{shown.seconds:6.1f} s  {len(shown.outcomes):3} cycles  {verdict}  {each.name}", flush=True)

@@ -23,6 +23,7 @@ class Shown:
     skipped: str = ""
     error: str = ""
     seconds: float = 0.0
+    kept: Path | None = None  # journals and logs of a failure
 
     @property
     def kinds(self) -> list[str]:
