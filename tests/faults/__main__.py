@@ -39,7 +39,7 @@ def main() -> int:
     shown = asyncio.run(_run(wanted, options))
     print("\n" + report.table(shown))
     if options.report:
-        report.write(options.report, shown, seed=options.seed, mode="full" if options.full else "smoke")
+        report.write(options.report, shown, seed=options.seed, mode=_mode(options))
     failed = [each for each in shown if not each.skipped and not each.passed]
     skipped = [each for each in shown if each.skipped]
     for each in skipped:
@@ -49,7 +49,8 @@ def main() -> int:
         print("\n".join(f"  {v.kind}: {v.example}" for outcome in each.outcomes for v in outcome.violations))
         if each.kept is not None:
             print(f"  journals and logs: {each.kept}")
-        print(f"  again: python -m tests.faults --seed {options.seed} --only {shlex.quote(each.scenario.name)}")
+        same = f"--{_mode(options)} --seed {options.seed} --only {shlex.quote(each.scenario.name)}"
+        print(f"  again: python -m tests.faults {same}")
     return 1 if failed or (skipped and options.no_skips) else 0
 
 
@@ -68,6 +69,10 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="print the names and end")
     return parser.parse_args()
+
+
+def _mode(options: argparse.Namespace) -> str:
+    return "full" if options.full else "smoke"
 
 
 def _cycles_of(each: Scenario, options: argparse.Namespace) -> int:
