@@ -209,10 +209,9 @@ class StoreWatch:
         ]
 
     async def _read_documents(self) -> None:
-        versions = await self._store.versions()
-        for campaign in self._documents.keys() - versions.keys():
-            del self._documents[campaign]
-        for campaign, version in versions.items():
+        # A campaign that is gone from the list stays known: none is ever taken off it, so the store has lost it, and
+        # its voters are to ask again (the shards have no gates) rather than to hear that there is no such campaign.
+        for campaign, version in (await self._store.versions()).items():
             known = self._documents.get(campaign)
             if known is None or known.version != version:
                 await self._read_document(campaign)
