@@ -94,14 +94,16 @@ class ValkeyCluster:
         self._claim_ports()
         self._tell_ports()
         _side_by_side(ClusterNode.start, self.nodes)
-        if not self._formed.exists():
-            self._form()
-        self._wait(self._not_in_step, IN_STEP_S_MAX)
-        if not self._formed.exists():
-            for node in self.nodes:
-                node.ask("CLUSTER SAVECONFIG")  # synced, which not every change by itself is
-            write_private(self._formed, "")
-            sync_folder(self.folder)
+        try:
+            if not self._formed.exists():
+                self._form()
+            self._wait(self._not_in_step, IN_STEP_S_MAX)
+            if not self._formed.exists():
+                self._note_formed()
+        except RedisError as error:
+            raise EmbeddedError(
+                f"The Valkey cluster in {self.folder} was not formed ({error}): start again."
+            ) from error
 
     def stop(self) -> None:
         """Stop replicas, then primaries: a primary that ends waits for its replica."""
@@ -173,8 +175,15 @@ class ValkeyCluster:
         followed = {role.follows for role in roles.values()}
         bare = [role.id for role in roles.values() if role.slots and role.id not in followed]
         idle = [node for node, role in roles.items() if not role.slots and not role.follows]
-        for node, primary in zip(idle, bare, strict=True):
+        for node, primary in zip(idle, bare, strict=False):
             node.ask("CLUSTER REPLICATE", primary)
+
+    def _note_formed(self) -> None:
+        """From now on a start leaves slots and roles alone."""
+        for node in self.nodes:
+            node.ask("CLUSTER SAVECONFIG")  # synced, which not every change by itself is
+        write_private(self._formed, "")
+        sync_folder(self.folder)
 
     def _roles(self) -> dict[ClusterNode, _Role]:
         return {node: _role(node) for node in self.nodes}

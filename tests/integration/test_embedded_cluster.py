@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from dianzan import keys, store_promise
 from dianzan.campaign import Document
@@ -186,29 +186,43 @@ async def test_a_killed_primarys_replica_takes_over_with_every_like_and_it_retur
     assert await like(nodes, campaign, A) == "a"
 
 
-@pytest.mark.parametrize("command", ["CLUSTER MEET", "CLUSTER ADDSLOTSRANGE", "CLUSTER REPLICATE"])
-def test_a_first_start_that_was_cut_short_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
+@contextmanager
+def cut_at_the_second(command: str, cut: BaseException) -> Iterator[None]:
+    """Raise `cut` in the place of the second such command that any node is asked."""
     ask = ClusterNode.ask
     asked: list[str] = []
 
-    def cut_at_the_second(node: ClusterNode, *sent: str | int) -> Any:
-        asked.append(str(sent[0]))
+    def counted(node: ClusterNode, name: str, *arguments: str | int) -> Any:
+        asked.append(name)
         if asked.count(command) == 2:
-            raise KeyboardInterrupt
-        return ask(node, *sent)  # type: ignore[arg-type]
+            raise cut
+        return ask(node, name, *arguments)
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClusterNode, "ask", counted)
+        yield
+
+
+@pytest.mark.parametrize("command", ["CLUSTER MEET", "CLUSTER ADDSLOTSRANGE", "CLUSTER REPLICATE"])
+def test_a_first_start_that_was_cut_short_goes_on(tmp_path: Path, command: str) -> None:
     half = ValkeyCluster(tmp_path / "cluster", [])
-    with monkeypatch.context() as patch:
-        patch.setattr(ClusterNode, "ask", cut_at_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            half.start()
+    with cut_at_the_second(command, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        half.start()
     for node in half.nodes:
         node.kill()
 
     with running(tmp_path / "cluster") as whole:
         assert sorted(roles(whole)) == ["master"] * 3 + ["slave"] * 3
+
+
+def test_a_step_of_the_first_start_that_a_node_refuses_is_a_sentence(tmp_path: Path) -> None:
+    half = ValkeyCluster(tmp_path / "cluster", [])
+    refused = cut_at_the_second("CLUSTER ADDSLOTSRANGE", ResponseError("busy"))
+    try:
+        with refused, pytest.raises(EmbeddedError, match=r"was not formed \(busy\): start again"):
+            half.start()
+    finally:
+        half.stop()
 
 
 def test_a_copied_folder_becomes_a_cluster_of_its_own_beside_the_original(
@@ -257,14 +271,19 @@ def test_nodes_left_by_a_killed_owner_are_found_stopped_and_nothing_is_lost(tmp_
         owner.kill()
     try:
         assert len(left) == 6
-        left[0].kill()
-        assert find_stores(tmp_path).replicated, "a cluster runs although one node does not"
-        first = ValkeyCluster(tmp_path / "cluster", []).nodes[1]
-        first.ask("SET", owned_key(first), "点赞")
+        first, second, *_others = ValkeyCluster(tmp_path / "cluster", []).nodes
+        dead = psutil.Process(int(first.ask("INFO", "server")["process_id"]))
+        dead.kill()
+        psutil.wait_procs([dead])
+        found = find_stores(tmp_path)  # a cluster runs although one node does not
+        assert found.replicated
+        key = owned_key(second)
+        second.ask("SET", key, "点赞")
 
         with EmbeddedCluster(tmp_path) as stores:
             assert len([notice for notice in stores.notices if notice.startswith("Stopped Valkey node")]) == 5
-            assert stores.cluster.nodes[1].ask("GET", owned_key(first)) == "点赞"
+            assert stores.cluster.nodes[1].ask("GET", key) == "点赞"
+            assert find_stores(tmp_path) == found
     finally:
         for process in left:
             if process.is_running():
