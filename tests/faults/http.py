@@ -14,6 +14,7 @@ class Connection:
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.headers: dict[str, str] = {}  # of the last answer
 
     async def ask(self, method: str, path: str, *, token: str = "", body: object = None) -> tuple[int, Any]:
         """The status and the decoded JSON of the answer. Raises OSError or EOFError where there is none."""
@@ -23,7 +24,8 @@ class Connection:
         try:
             reader, writer = await self._open()
             writer.write(head.encode() + b"\r\n" + content)
-            return await _answer(reader)
+            status, self.headers, found = await _answer(reader)
+            return status, found
         except BaseException:
             self.close()
             raise
@@ -41,8 +43,8 @@ class Connection:
         return self._streams
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], Any]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
     content = await reader.readexactly(int(headers.get("content-length", 0)))
-    return int(head[0].split()[1]), json.loads(content) if content else None
+    return int(head[0].split()[1]), headers, json.loads(content) if content else None

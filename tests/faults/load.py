@@ -160,6 +160,8 @@ class Load:
             self.journal.hear(attempt, Heard.fail, code=body["code"])
         else:
             self.journal.hear(attempt, Heard.unknown, code=body["code"])
+        told_when = status < 500 or "retry-after" in connections[api].headers
+        assert told_when, f"attempt {attempt.number}: {status} {attempt.code} does not say when to ask again"
         return attempt
 
     @property
