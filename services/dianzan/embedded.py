@@ -20,7 +20,9 @@ from dianzan.embedded_folder import (
     read_port,
     redis_url,
 )
+from dianzan.embedded_revival import Revival
 from dianzan.embedded_servers import CONNECT_S_MAX, PostgresServer, Server, ValkeyServer
+from dianzan.embedded_standby import PostgresPair
 
 __all__ = [
     "EmbeddedCluster",
@@ -35,16 +37,20 @@ __all__ = [
 
 ONE_NODE: Final = "valkey"  # the store's folder below the data folder
 CLUSTER: Final = "cluster"
+LEDGER: Final = "postgres"  # the ledger's, of both ways
+STANDBY: Final = "standby"
 
 
 class OwnStores:
     """Both stores on one data folder, owned by one process at a time. `notices` are sentences for the operator."""
 
-    def __init__(self, data: Path, store: Server | ValkeyCluster, postgres_port: int, notices: list[str]) -> None:
+    def __init__(
+        self, data: Path, store: Server | ValkeyCluster, ledger: Server | PostgresPair, notices: list[str]
+    ) -> None:
         self.data = data
         self.notices = notices
-        self.postgres: Server = PostgresServer(data / "postgres", postgres_port, notices)
         self._store = store
+        self._ledger = ledger
         self._lock: int | None = None
 
     def start(self) -> StoreAddresses:
@@ -53,10 +59,10 @@ class OwnStores:
         self._lock = _own_folder(self.data)
         try:
             _refuse_other_way(self.data, self._store.folder.name)
-            self.postgres.stop_leftovers()
+            self._ledger.stop_leftovers()
             self._store.stop_leftovers()
             self._store.start()
-            self.postgres.start()
+            self._ledger.start()
         except OSError as error:
             self.stop()
             raise _unusable(self.data, error) from error
@@ -70,7 +76,7 @@ class OwnStores:
         if self._lock is None:
             return
         try:
-            self.postgres.stop()
+            self._ledger.stop()
         finally:
             self._store.stop()
         os.close(self._lock)
@@ -78,7 +84,7 @@ class OwnStores:
 
     def poll(self) -> str | None:
         """None while all goes on; else which server died, how, and its last log lines."""
-        return self.postgres.death()
+        return self._ledger.death()
 
     def __enter__(self) -> Self:
         self.start()
@@ -97,7 +103,8 @@ class EmbeddedStores(OwnStores):
         data = _prepared(data)
         notices: list[str] = []
         self.valkey: Server = ValkeyServer(data / ONE_NODE, redis_port, notices)
-        super().__init__(data, self.valkey, postgres_port, notices)
+        self.postgres: Server = PostgresServer(data / LEDGER, postgres_port, notices)
+        super().__init__(data, self.valkey, self.postgres, notices)
 
     def poll(self) -> str | None:
         """None while both run; else which server died, how, and its last log lines."""
@@ -105,17 +112,19 @@ class EmbeddedStores(OwnStores):
 
 
 class EmbeddedCluster(OwnStores):
-    """A Valkey Cluster, with the replicated promise."""
+    """A Valkey Cluster and a PostgreSQL with a synchronous standby, with the replicated promise."""
 
     def __init__(self, data: Path) -> None:
         data = _prepared(data)
         notices: list[str] = []
         self.cluster = ValkeyCluster(data / CLUSTER, notices)
-        super().__init__(data, self.cluster, 0, notices)
+        self.ledger = PostgresPair(data / LEDGER, data / STANDBY, notices)
+        self._revival = Revival([*self.cluster.nodes, self.ledger.standby], notices)
+        super().__init__(data, self.cluster, self.ledger, notices)
 
     def poll(self) -> str | None:
-        """Start nodes again that died, which `notices` says; else as for the other stores."""
-        self.cluster.revive()
+        """Start nodes and the standby again where they died, which `notices` says; else as for the other stores."""
+        self._revival.look()
         return super().poll()
 
 
@@ -189,7 +198,7 @@ def find_stores(data: Path) -> StoreAddresses:
     try:
         addresses = _addresses(data)
         _connect_any(node_folders(data / CLUSTER) if addresses.replicated else [data / ONE_NODE])
-        _connect_any([data / "postgres"])
+        _connect_any([data / LEDGER])
     except OSError as error:
         raise EmbeddedError(
             f"No stores of dianzan run on folder {data} ({error}): start them with `dianzan up`, "
@@ -199,7 +208,7 @@ def find_stores(data: Path) -> StoreAddresses:
 
 
 def _addresses(data: Path) -> StoreAddresses:
-    database = database_url(data / "postgres")
+    database = database_url(data / LEDGER)
     if (data / CLUSTER).exists():
         return StoreAddresses(cluster_url(data / CLUSTER), database, replicated=True)
     return StoreAddresses(redis_url(data / ONE_NODE), database)

@@ -31,7 +31,6 @@ PRIMARIES: Final = 3  # the fewest that can elect a replica while one of them is
 NODES: Final = range(1, 2 * PRIMARIES + 1)  # the names of the nodes' folders
 FORM_S_MAX: Final = 30.0  # 1 s is usual
 IN_STEP_S_MAX: Final = 120.0  # a primary waits 2 s by itself; a replica copies its primary's data, up to some GB
-REVIVE_EVERY_S: Final = 5.0  # of one node, so that one that cannot run does not keep the machine busy
 
 # No replica migrates, and none may be promoted that its primary does not know: each primary has exactly one.
 CLUSTER_CONF: Final = """\
@@ -81,9 +80,7 @@ class ValkeyCluster:
     def __init__(self, folder: Path, notices: list[str]) -> None:
         self.folder = folder
         self.nodes = [ClusterNode(place, notices) for place in node_folders(folder)]
-        self._notices = notices
         self._formed = folder / "formed"
-        self._revived_s: dict[ClusterNode, float] = {}
 
     def start(self) -> None:
         """Start all nodes, form the cluster where that is not done, wait until each primary's replica is in step.
@@ -114,22 +111,6 @@ class ValkeyCluster:
     def stop_leftovers(self) -> None:
         """Stop what an earlier owner of this folder, killed by SIGKILL, left running."""
         _side_by_side(ClusterNode.stop_leftovers, self.nodes)
-
-    def revive(self) -> None:
-        """Start nodes again that have died, which `notices` says. Waits for none of them."""
-        for node in self.nodes:
-            if (died := node.death()) and time.monotonic() >= self._revived_s.get(node, 0.0) + REVIVE_EVERY_S:
-                self._revived_s[node] = time.monotonic()
-                self._revive(node, died)
-
-    def _revive(self, node: ClusterNode, died: str) -> None:
-        said = died.splitlines()[0].partition(" Last lines")[0]
-        try:
-            node.launch()
-        except (EmbeddedError, OSError) as error:
-            self._notices.append(f"{said} It could not be started again: {error}")
-        else:
-            self._notices.append(f"{said} It is started again (process {node.pid}); everything else goes on.")
 
     def _make_folders(self) -> None:
         make_folder(self.folder)

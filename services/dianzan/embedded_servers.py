@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,6 +86,8 @@ log_line_prefix = '%m [%p] '
 log_timezone = 'UTC'
 timezone = 'UTC'
 """  # initdb's own file first (it measured the shared memory), then what the promise needs
+
+_POSTGRES_PROGRAMS: Final = {"postgres", "initdb", "pg_basebackup"}  # those that may be left running on a folder
 
 
 class Server(ABC):
@@ -166,7 +168,7 @@ class Server(ABC):
         """None while the server runs as it should; else who died, how, and its last log lines."""
         if self._process is None or self._process.poll() is None:
             return None
-        return f"{self.name} (process {self.pid}) ended with code {self._process.returncode}. {self._log_tail()}"
+        return f"{self.name} (process {self.pid}) ended with code {self._process.returncode}. {self.log_tail()}"
 
     def stop_leftovers(self) -> None:
         """Stop what an earlier owner of this folder, killed by SIGKILL, left running."""
@@ -215,11 +217,11 @@ class Server(ABC):
                 raise EmbeddedError(f"{death}\nRepair what its log names, then start again.")
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"{self.name} was not ready within {START_S_MAX:g} s ({reason}): start again. {self._log_tail()}"
+                    f"{self.name} was not ready within {START_S_MAX:g} s ({reason}): start again. {self.log_tail()}"
                 )
             time.sleep(POLL_S)
 
-    def _log_tail(self) -> str:
+    def log_tail(self) -> str:
         """The last lines of this start: an older run's would mislead."""
         with self.log_path.open("rb") as log:
             log.seek(max(self._log_start, self.log_path.stat().st_size - TAIL_BYTES_MAX))
@@ -272,7 +274,7 @@ class ValkeyServer(Server):
 class PostgresServer(Server):
     """PostgreSQL with one superuser and one database, reachable on 127.0.0.1 by password only."""
 
-    name = "PostgreSQL"
+    name: str = "PostgreSQL"
     stop_signal = signal.SIGINT  # "fast": ends the sessions, then writes a checkpoint
 
     def __init__(self, folder: Path, port: int, notices: list[str]) -> None:
@@ -288,23 +290,29 @@ class PostgresServer(Server):
         return unprivileged(self._cluster if self._cluster.exists() else self.folder)
 
     def _prepare(self) -> None:
-        conf = POSTGRES_CONF.format(host=HOST, port=self.port, cluster_name=self._cluster_name)
-        write_private(self._conf, conf)
+        write_private(self._conf, self._settings())
         account = self._account()
         if account.uid is not None and account.gid is not None:
             give(self.folder, account.uid, account.gid)
         if not self._cluster.exists():
-            self._init_cluster(account)
+            self._make_cluster(account)
         self._forget_recycled_pid()
 
-    def _init_cluster(self, account: Account) -> None:
+    def _settings(self) -> str:
+        return POSTGRES_CONF.format(host=HOST, port=self.port, cluster_name=self._cluster_name)
+
+    def _make_cluster(self, account: Account) -> None:
         if self._fresh.exists():
-            shutil.rmtree(self._fresh)  # an initdb that was interrupted: it held nothing yet
-        options = [f"--username={USER}", "--auth=scram-sha-256", f"--pwfile={self.folder / 'password'}"]
-        options += ["--locale=C", "--encoding=UTF8", "--no-instructions"]
-        self._run([self._binaries / "initdb", "-D", self._fresh, *options], account, INITDB_S_MAX)
+            shutil.rmtree(self._fresh)  # one that was interrupted: it held nothing yet
+        self._fill(self._fresh, account)
         self._fresh.rename(self._cluster)
         sync_folder(self.folder)  # else a power cut may bring back the old name, which the next start deletes
+
+    def _fill(self, fresh: Path, account: Account) -> None:
+        """Make a whole cluster in a new folder."""
+        options = [f"--username={USER}", "--auth=scram-sha-256", f"--pwfile={self.folder / 'password'}"]
+        options += ["--locale=C", "--encoding=UTF8", "--no-instructions"]
+        self._run([self._binaries / "initdb", "-D", fresh, *options], account, INITDB_S_MAX)
 
     def _forget_recycled_pid(self) -> None:
         """PostgreSQL takes any living process of its user for itself. No leftover lives here, so it is another's."""
@@ -318,7 +326,7 @@ class PostgresServer(Server):
 
     def _is_main(self, command_line: Sequence[str]) -> bool:
         folders = {str(self._cluster), str(self._fresh)}
-        return Path(command_line[0]).name in {"postgres", "initdb"} and not folders.isdisjoint(command_line)
+        return Path(command_line[0]).name in _POSTGRES_PROGRAMS and not folders.isdisjoint(command_line)
 
     def _is_child(self, command_line: Sequence[str]) -> bool:
         return command_line[0].startswith(f"postgres: {self._cluster_name}: ")
@@ -329,7 +337,8 @@ class PostgresServer(Server):
                 pool.submit(asyncio.run, _connect_once(database_url(self.folder))).result()
         except asyncpg.InvalidCatalogNameError:
             options = [f"--host={HOST}", f"--port={self.port}", f"--username={USER}", "--no-password"]
-            self._run([self._binaries / "createdb", *options, USER], Account(), START_S_MAX)
+            local = {"PGOPTIONS": "-c synchronous_commit=local"}  # it is made before there can be a standby
+            self._run([self._binaries / "createdb", *options, USER], Account(), START_S_MAX, local)
         except asyncpg.InvalidPasswordError as error:
             raise EmbeddedError(
                 f"PostgreSQL does not know the password in {self.folder / 'password'}: "
@@ -339,11 +348,12 @@ class PostgresServer(Server):
             return str(error)
         return None
 
-    def _run(self, command: Sequence[str | Path], account: Account, limit_s: float) -> None:
-        """Run one of PostgreSQL's own tools to its end."""
-        process = popen(
-            command, account, cwd=self.folder, output=subprocess.PIPE, extra={"PGPASSWORD": read_password(self.folder)}
-        )
+    def _run(
+        self, command: Sequence[str | Path], account: Account, limit_s: float, extra: Mapping[str, str] | None = None
+    ) -> None:
+        """Run one of PostgreSQL's own tools to its end, with `extra` in its environment."""
+        environment = {"PGPASSWORD": read_password(self.folder), **(extra or {})}
+        process = popen(command, account, cwd=self.folder, output=subprocess.PIPE, extra=environment)
         try:
             output = process.communicate(timeout=limit_s)[0].decode(errors="replace").strip()
         except BaseException as error:

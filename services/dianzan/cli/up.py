@@ -25,7 +25,10 @@ from dianzan.supervisor import Service, Supervisor, SupervisorError
 
 DEMO = "demo"
 DEMO_DAYS = 60
-CLUSTER_HELP = "Run a Valkey Cluster of 3 primaries and 3 replicas: a like is counted once two nodes have it on disk."
+CLUSTER_HELP = (
+    "Run a Valkey Cluster of 3 primaries and 3 replicas, and PostgreSQL with a synchronous standby: a like is counted "
+    "once two nodes have it on disk."
+)
 EVERYWHERE = ("0.0.0.0", "::")  # every address of this machine
 
 
