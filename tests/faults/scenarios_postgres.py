@@ -24,7 +24,7 @@ async def _restart(run: Run) -> None:
     await asyncio.to_thread(run.world.postgres.start)
 
 
-def _every_like_went_on(run: Run, began_s: float) -> None:
+def every_like_went_on(run: Run, began_s: float) -> None:
     """Voters did not notice: the vote API does not need PostgreSQL."""
     since = [a for a in run.load.journal.attempts if a.asked_s > began_s and a.heard is not None]
     assert since
@@ -37,7 +37,7 @@ async def killed(run: Run) -> None:
     began_s = time.monotonic()
     await _restart(run)
     run.healed()
-    _every_like_went_on(run, began_s)
+    every_like_went_on(run, began_s)
 
 
 def _killed_inside(request: bytes) -> None:
@@ -64,7 +64,7 @@ async def away(run: Run) -> None:
     began_s = time.monotonic()
     await asyncio.to_thread(run.world.postgres.kill)
     await asyncio.sleep(4)
-    _every_like_went_on(run, began_s)
+    every_like_went_on(run, began_s)
     await asyncio.to_thread(run.world.postgres.start)
     run.healed()
 
@@ -78,7 +78,7 @@ async def locked(run: Run) -> None:
         await asyncio.sleep(3)
     await connection.close()
     run.healed()
-    _every_like_went_on(run, began_s)
+    every_like_went_on(run, began_s)
 
 
 @scenario("the workers' sessions are ended again and again")
@@ -108,7 +108,7 @@ async def disk_full(run: Run) -> None:
     free = shutil.disk_usage(postgres.folder).free
     filler.write_bytes(b"\0" * free)
     await asyncio.sleep(4)
-    _every_like_went_on(run, began_s)
+    every_like_went_on(run, began_s)
     filler.unlink()
     if postgres.death() is not None:
         await asyncio.to_thread(postgres.kill)
