@@ -286,6 +286,11 @@ class PostgresServer(Server):
         # Backends show no path; this name in their titles tells them from another folder's.
         self._cluster_name = f"dianzan-{hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()}"
 
+    @property
+    def has_cluster(self) -> bool:
+        """Whether there is anything in its folder to start on."""
+        return self._cluster.exists()
+
     def _account(self) -> Account:
         return unprivileged(self._cluster if self._cluster.exists() else self.folder)
 
@@ -294,7 +299,7 @@ class PostgresServer(Server):
         account = self._account()
         if account.uid is not None and account.gid is not None:
             give(self.folder, account.uid, account.gid)
-        if not self._cluster.exists():
+        if not self.has_cluster:
             self._make_cluster(account)
         self._forget_recycled_pid()
 

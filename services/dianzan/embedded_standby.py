@@ -1,7 +1,7 @@
 """Owns the embedded PostgreSQL with a synchronous standby: nothing is committed before both have it on disk.
 
-Who is primary is settled by the folders: nothing here promotes a standby by itself. After `promote`, its folder is the
-ledger, and starts only once the operator has put it in the old primary's place.
+Who is primary is settled by the folders: nothing here promotes a standby by itself. Where the standby may hold what the
+primary does not, neither starts before the operator has put it in the primary's place.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class PostgresStandby(PostgresServer):
     @property
     def was_promoted(self) -> bool:
         """Whether this was a standby and is a primary of its own now."""
-        return self._cluster.exists() and not self._mark.exists()
+        return self.has_cluster and not self._mark.exists()
 
     def promote(self) -> None:
         """Make it a primary with everything it has received, and wait until it can be written to.
@@ -106,11 +106,7 @@ class PostgresPair:
 
         On a failure one may be left running: `stop` ends it.
         """
-        if self.standby.was_promoted:
-            raise EmbeddedError(
-                f"The standby in {self.standby.folder} was promoted and may hold likes that {self.primary.folder} "
-                f"does not: keep the latter elsewhere, rename the former to {self.primary.folder}, then start again."
-            )
+        self._refuse_older_primary()
         self.primary.start()
         self.standby.start()
         self._wait_until_in_step()
@@ -130,6 +126,19 @@ class PostgresPair:
     def death(self) -> str | None:
         """None while the primary runs; a standby may come back."""
         return self.primary.death()
+
+    def _refuse_older_primary(self) -> None:
+        primary, standby = self.primary.folder, self.standby.folder
+        if self.standby.was_promoted:
+            raise EmbeddedError(
+                f"The standby in {standby} was promoted and may hold likes that {primary} does not: "
+                f"keep the latter elsewhere, rename the former to {primary}, then start again."
+            )
+        if self.standby.has_cluster and not self.primary.has_cluster:
+            raise EmbeddedError(
+                f"The ledger in {primary} is gone, but its standby in {standby} has it: rename the latter to "
+                f"{primary}, remove cluster/standby.signal there, then start again."
+            )
 
     def _wait_until_in_step(self) -> None:
         deadline = time.monotonic() + IN_STEP_S_MAX
