@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tests.faults.run import run_cycle
 from tests.faults.world import World
 
 CYCLE_S_MAX = 240.0
+SHARED_MIN = 10  # scenarios that are worth the start of another world
 
 
 def main() -> int:
@@ -62,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9), help="repeats the voters of a run")
     parser.add_argument("--only", default="", help="scenarios whose name contains this")
     parser.add_argument("--cycles", type=int, help="cycles of each scenario, instead of its own number")
+    parser.add_argument("--jobs", type=int, choices=range(1, 9), default=1, help="worlds that run side by side")
     parser.add_argument("--report", type=Path, help="write the table here, and JSON lines beside it")
     in_ci = bool(os.environ.get("CI"))
     parser.add_argument(
@@ -85,18 +88,33 @@ def _cycles_of(each: Scenario, options: argparse.Namespace) -> int:
 async def _run(wanted: list[Scenario], options: argparse.Namespace) -> list[Shown]:
     shown = {each.name: Shown(each, skipped=each.missing) for each in wanted}
     able = [each for each in wanted if not each.missing]
+    worlds = list(_worlds([shown[each.name] for each in able], options.jobs))
+    free = asyncio.Semaphore(options.jobs)
     with tempfile.TemporaryDirectory(prefix="dianzan-faults-", ignore_cleanup_errors=True) as folder:
-        for number, (maker, group) in enumerate(groupby(able, key=lambda each: each.world)):
-            found = list(group)
-            try:
-                async with maker(_made(Path(folder) / f"world{number}")) as world:
-                    for each in found:
-                        await _cycles(shown[each.name], world, options)
-            except Exception:  # noqa: BLE001 the other worlds' scenarios go on
-                print(traceback.format_exc(), flush=True)
-                for each in found:
-                    shown[each.name].error = shown[each.name].error or "its world did not start or end as it should"
+        await asyncio.gather(
+            *(_in_world(found, Path(folder) / f"world{number}", free, options) for number, found in enumerate(worlds))
+        )
     return list(shown.values())
+
+
+def _worlds(wanted: list[Shown], jobs: int) -> Iterator[list[Shown]]:
+    """Scenarios that run one after another in a world of their own; a world that many want is made for each job."""
+    for _maker, group in groupby(wanted, key=lambda each: each.scenario.world):
+        found = list(group)
+        size = len(found) if len(found) < SHARED_MIN else -(-len(found) // jobs)
+        yield from (found[first : first + size] for first in range(0, len(found), size))
+
+
+async def _in_world(found: list[Shown], folder: Path, free: asyncio.Semaphore, options: argparse.Namespace) -> None:
+    async with free:
+        try:
+            async with found[0].scenario.world(_made(folder)) as world:
+                for each in found:
+                    await _cycles(each, world, options)
+        except Exception:  # noqa: BLE001 the other worlds' scenarios go on
+            print(traceback.format_exc(), flush=True)
+            for each in [each for each in found if not each.outcomes] or found[-1:]:
+                each.error = each.error or "its world did not start or end as it should"
 
 
 def _made(folder: Path) -> Path:

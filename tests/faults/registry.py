@@ -49,7 +49,7 @@ def scenario(
     name: str,
     *,
     smoke: int = 1,
-    full: int = 20,
+    full: int = 6,
     likes: int = 300,
     world: WorldMaker = single_world,
     needs: tuple[str, ...] = (),

@@ -191,7 +191,7 @@ async def _in_their_time(run: Run) -> None:
 # ---- the scenarios --------------------------------------------------------------------------------------------------
 
 
-@scenario("vote API's clock jumps by an hour and a year", full=10, **DAILY)
+@scenario("vote API's clock jumps by an hour and a year", full=6, **DAILY)
 async def api_clock(run: Run) -> None:
     async with _clock_of(run, run.world.apis[0]) as clock:
         for offset in _jumps(run):
@@ -201,7 +201,7 @@ async def api_clock(run: Run) -> None:
     await _in_their_time(run)
 
 
-@scenario("tally worker's clock jumps by an hour and a year", full=10, **DAILY)
+@scenario("tally worker's clock jumps by an hour and a year", full=6, **DAILY)
 async def worker_clock(run: Run) -> None:
     first, second = run.world.workers
     async with _clock_of(run, first) as clock:
@@ -218,7 +218,7 @@ async def worker_clock(run: Run) -> None:
     await _in_their_time(run)
 
 
-@scenario("results API's clock jumps by an hour and a year", full=10, **DAILY)
+@scenario("results API's clock jumps by an hour and a year", full=6, **DAILY)
 async def results_clock(run: Run) -> None:
     assert run.world.results is not None
     async with _clock_of(run, run.world.results) as clock:
@@ -230,7 +230,7 @@ async def results_clock(run: Run) -> None:
     run.healed()
 
 
-@scenario("the store's clock jumps by an hour and a year", full=10, **DAILY)
+@scenario("the store's clock jumps by an hour and a year", full=6, **DAILY)
 async def store_clock(run: Run) -> None:
     async with _clock_of_server(run, run.world.store_servers[0]) as clock:
         await _served(run, time.monotonic(), 0, 1)
@@ -242,7 +242,7 @@ async def store_clock(run: Run) -> None:
     await _in_their_time(run)
 
 
-@scenario("PostgreSQL's clock jumps by an hour and a year", full=10, **DAILY)
+@scenario("PostgreSQL's clock jumps by an hour and a year", full=6, **DAILY)
 async def postgres_clock(run: Run) -> None:
     async with _clock_of_server(run, run.world.postgres) as clock:
         for offset in _jumps(run):

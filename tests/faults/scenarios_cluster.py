@@ -125,7 +125,7 @@ async def stopped(run: Run) -> None:
     run.healed()
 
 
-@scenario("cluster: a primary and its replica killed -9, both back", world=cluster_world, likes=600, full=10)
+@scenario("cluster: a primary and its replica killed -9, both back", world=cluster_world, likes=600, full=6)
 async def both_killed(run: Run) -> None:
     run.serving_s_max = FAILOVER_S_MAX
     primary = await _serving(run)

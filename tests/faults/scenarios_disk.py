@@ -95,7 +95,7 @@ def _fill(disk: Path, share: float) -> Path:
     return filler
 
 
-@scenario("the store's disk is full", world=small_disk_world, needs=("root",), full=10)
+@scenario("the store's disk is full", world=small_disk_world, needs=("root",), full=6)
 async def disk_full(run: Run) -> None:
     valkey = _store(run)
     filler = _fill(valkey.folder, 0.999)
@@ -165,7 +165,7 @@ async def _restore(run: Run, **settings: str) -> int:
     return code
 
 
-@scenario("total loss of the store, then restore", full=10)
+@scenario("total loss of the store, then restore", full=6)
 async def total_loss(run: Run) -> None:
     await _lose_everything(run)
     code, said = await run.world.command("migrate")

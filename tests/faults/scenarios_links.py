@@ -105,7 +105,7 @@ async def hang_ups(run: Run) -> None:
     run.healed()
 
 
-@scenario("1,000 likes of one voter at once", full=10, likes_per_window=3)
+@scenario("1,000 likes of one voter at once", full=6, likes_per_window=3)
 async def one_voter(run: Run) -> None:
     voter = run.document.key.voter_hash("device", b"greedy")
     connections = [[Connection(api.port) for api in run.world.apis] for _ in range(50)]

@@ -97,7 +97,7 @@ async def workers_killed(run: Run) -> None:
     run.healed()
 
 
-@scenario("rolling restart of every process with SIGTERM", full=10)
+@scenario("rolling restart of every process with SIGTERM", full=6)
 async def rolling_restart(run: Run) -> None:
     for number, api in enumerate(run.world.apis):
         await _api_restarted(run, number, api)

@@ -45,7 +45,7 @@ async def _told(run: Run, *, since_s: float) -> None:
 
 
 def _interrupted(point: str) -> None:
-    @scenario(f"seal killed -9 at {point}, and run again", full=10)
+    @scenario(f"seal killed -9 at {point}, and run again", full=6)
     async def fault(run: Run) -> None:
         code, said = await run.world.command("seal", run.campaign, DIANZAN_FAULTS=f"{point}:kill")
         assert code == -signal.SIGKILL, f"seal ended with {code} at {point}: {said}"
@@ -57,7 +57,7 @@ for _point in POINTS:
     _interrupted(_point)
 
 
-@scenario("seal waits for a flush whose worker is killed -9 before COMMIT", full=10)
+@scenario("seal waits for a flush whose worker is killed -9 before COMMIT", full=6)
 async def worker_dies_under_seal(run: Run) -> None:
     first, second = run.world.workers
     link = run.world.proxies["worker0-postgres"]
