@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -34,7 +34,7 @@ def open_client(url: str, *, connections_max: int = 32) -> Redis:
         max_connections=connections_max,
         timeout=STORE_TIMEOUT_S,
     )
-    pool.connection_class = _TlsConnection if issubclass(pool.connection_class, SSLConnection) else _TcpConnection
+    pool.connection_class = type("Connection", (_SaysWhenReset, pool.connection_class), {})
     return Redis.from_pool(pool)
 
 
@@ -46,14 +46,6 @@ class _SaysWhenReset:
             await super().send_packed_command(*args, **options)  # type: ignore[misc]
         except RuntimeError as error:
             raise exceptions.ConnectionError(f"The connection was reset ({error}).") from error
-
-
-class _TcpConnection(_SaysWhenReset, Connection):
-    pass
-
-
-class _TlsConnection(_SaysWhenReset, SSLConnection):
-    pass
 
 
 def connect(urls: str, *, replicated: bool = False, connections_max: int = 32) -> StoreNodes:
