@@ -50,7 +50,7 @@ def _resident_mb(process: Process) -> float:
 # ---- ten times too many ---------------------------------------------------------------------------------------------
 
 
-@scenario("ten times as many voters as can be taken, for 3 s")
+@scenario("ten times as many voters as can be taken, for 3 s", full=5)
 async def overloaded(run: Run) -> None:
     link = run.world.proxies["api0-store"]
     async with _api(run, module="tests.faults.controls.short_queue") as api:
@@ -101,7 +101,7 @@ def _each_was_told(asked: Sequence[Attempt]) -> None:
 # ---- the ledger does not keep up ------------------------------------------------------------------------------------
 
 
-@scenario("the ledger does not keep up: likes are refused once too many bytes wait for it")
+@scenario("the ledger does not keep up: likes are refused once too many bytes wait for it", full=5)
 async def backlog(run: Run) -> None:
     async with _api(run, DIANZAN_BACKLOG_BYTES_MAX=str(BACKLOG_BYTES)):
         for worker in run.world.workers:
@@ -128,7 +128,7 @@ async def _refused(run: Run) -> None:
 # ---- clients that never finish --------------------------------------------------------------------------------------
 
 
-@scenario("500 connections that send half a like and stay")
+@scenario("500 connections that send half a like and stay", full=5)
 async def half_asked(run: Run) -> None:
     head = f"POST /v1/campaigns/{run.campaign}/likes HTTP/1.1\r\nhost: x\r\ncontent-length: 40\r\n"
     halves = [head.encode()[:30], head.encode(), f"{head}\r\n".encode(), f"{head}\r\n{{".encode()]

@@ -87,7 +87,7 @@ async def worker_stopped_long(run: Run) -> None:
     await _stopped(run, 30.0)
 
 
-@scenario("both tally workers killed -9 again and again")
+@scenario("both tally workers killed -9 again and again", full=10)
 async def workers_killed(run: Run) -> None:
     for _ in range(4):
         for worker in run.world.workers:
@@ -152,7 +152,7 @@ async def _ends_in_order(process: Process) -> None:
     assert "Cancel" not in said, f"{process.module} did not wait for what it had accepted: {said}"
 
 
-@scenario("results API killed -9 again and again: no number falls")
+@scenario("results API killed -9 again and again: no number falls", full=5)
 async def results_killed(run: Run) -> None:
     results = run.world.results
     assert results is not None

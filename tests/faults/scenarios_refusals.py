@@ -44,7 +44,7 @@ async def _told(run: Run, code: str, *, within_s: float = 10.0) -> float:
     return time.monotonic() - began_s
 
 
-@scenario("the store's function library is deleted, and loaded again")
+@scenario("the store's function library is deleted, and loaded again", full=10)
 async def library_gone(run: Run) -> None:
     async with _store(run) as client:
         await client.function_delete(store_promise.LIBRARY)
@@ -56,7 +56,7 @@ async def library_gone(run: Run) -> None:
     run.healed()
 
 
-@scenario("the store's function library is of an older version, as new connections see at once")
+@scenario("the store's function library is of an older version, as new connections see at once", full=10)
 async def library_older(run: Run) -> None:
     async with _store(run) as client:
         await client.function_load(OLDER, replace=True)
@@ -82,7 +82,7 @@ async def library_older_seen(run: Run) -> None:
     run.healed()
 
 
-@scenario("the store's memory is full (maxmemory)")
+@scenario("the store's memory is full (maxmemory)", full=10)
 async def memory_full(run: Run) -> None:
     async with _store(run) as client:
         used = int((await client.info("memory"))["used_memory"])
