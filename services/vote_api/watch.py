@@ -127,6 +127,8 @@ class StoreWatch:
 
         Raises StoreUnsafe where it is broken and not waived, redis.RedisError where the server is down.
         """
+        # Idle connections may be as dead as the one that was lost, or lead to the server that was there before.
+        await node.client.connection_pool.disconnect(inuse_connections=False)
         await self._check_promise(node, self._health.setdefault(node.address, Health()))
         self._judge()
         self.require(node)
