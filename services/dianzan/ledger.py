@@ -231,8 +231,12 @@ class Ledger:
     async def locked_shard(self, campaign: int, shard: int) -> AsyncIterator[ShardFlush | None]:
         """A transaction that holds the shard's advisory lock; None where another worker holds it."""
         async with self._pool.acquire() as connection, connection.transaction():
-            locked = await connection.fetchval(queries()["lock_shard"], campaign, shard)
-            yield ShardFlush(connection, campaign, shard) if locked else None
+            try:
+                locked = await connection.fetchval(queries()["lock_shard"], campaign, shard)
+                yield ShardFlush(connection, campaign, shard) if locked else None
+            except TimeoutError:
+                connection.terminate()  # else ROLLBACK would wait as long again for a server that has gone
+                raise
 
     async def tallies(self) -> dict[int, dict[int, Tally]]:
         """Campaign number -> candidate index -> numbers by the counts; index 0 holds the people of the campaign."""
