@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 import pytest
 
-from dianzan import embedded_revival, embedded_standby
+from dianzan import embedded_standby
 from dianzan.embedded import EmbeddedCluster
 from dianzan.embedded_folder import EmbeddedError, database_url
 from dianzan.embedded_servers import PostgresServer
@@ -252,12 +252,11 @@ async def test_servers_left_by_a_killed_owner_are_stopped_and_nothing_is_lost(
 
 
 async def test_beside_a_cluster_a_standby_that_dies_is_started_again_and_a_primary_that_dies_ends_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(embedded_revival, "REVIVE_EVERY_S", 1.0)
     with EmbeddedCluster(tmp_path) as stores:
         ledger = stores.ledger
-        for _again in range(2):
+        for _again in range(2):  # the second time it is away for REVIVE_EVERY_S
             stores.notices.clear()
             died = ledger.standby.pid
             os.kill(died, signal.SIGKILL)
