@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from dianzan import faults, wire
 from dianzan.campaign import Document, State
-from dianzan.clock import from_ms, now_ms, to_ms
 from dianzan.errors import CampaignError
 from dianzan.ledger import Ledger, StoredCampaign
 from dianzan.lifecycle import Lifecycle, require
-from dianzan.limits import MARKS_KEPT_DAYS, VOTERS_PER_RESTORE_STEP
+from dianzan.limits import VOTERS_PER_RESTORE_STEP
 from dianzan.vote_store import VoteStore
 
 Voters = dict[bytes, list[int]]  # voter -> candidates liked in one window, in order
@@ -108,11 +107,10 @@ class Restorer:
         self, stored: StoredCampaign, document: Document, lost: Collection[int]
     ) -> dict[int, Counter[int]]:
         """Write marks and people; returns the likes per shard and candidate that these rows of the ledger are."""
-        kept_from_ms = to_ms(from_ms(now_ms()) - timedelta(days=MARKS_KEPT_DAYS))
         rows: dict[int, Counter[int]] = {shard: Counter() for shard in lost}
         for day in stored.rules.window_dates() if lost else []:
             window = stored.rules.window_on(day)
-            marked = window.end_ms > kept_from_ms
+            marked = stored.swept_through is None or day > stored.swept_through
             async for shard, voters in self._voters_of(stored, day, lost):
                 if marked:
                     await self._store.write_marks(document, shard, window.day, voters)
@@ -138,7 +136,7 @@ class Restorer:
                 )
         if not lost:
             return
-        day = stored.rules.window_at(now_ms()).date
+        day = stored.rules.window_at(min(await self._store.clocks_ms())).date
         window = stored.rules.window_on(day)
         async for shard, voters in self._voters_of(stored, day, lost):
             marked = await self._store.read_marks(document, shard, window.day, voters)

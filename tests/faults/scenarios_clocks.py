@@ -16,8 +16,12 @@ from unittest import mock
 
 import asyncpg
 
+from dianzan import keys
+from dianzan.embedded_folder import redis_url
 from dianzan.embedded_process import Account
 from dianzan.embedded_servers import Server
+from dianzan.recount import recount
+from dianzan.store_nodes import open_client
 from tests.faults.registry import faketime_library, scenario
 from tests.faults.run import Run
 from tests.faults.world import Process
@@ -216,6 +220,51 @@ async def worker_clock(run: Run) -> None:
             second.signal(signal.SIGCONT)
     run.healed()
     await _in_their_time(run)
+
+
+@scenario("tally worker rebuilds a shard that lost likes, its clock a year ahead", full=6, **DAILY)
+async def worker_rebuilds(run: Run) -> None:
+    first, second = run.world.workers
+    run.load.voter_count = 40  # who ask again for what they have liked
+    await run.load.until_liked(100)
+    async with _clock_of(run, first) as clock:
+        second.signal(signal.SIGSTOP)
+        try:
+            clock.jump("+1y")
+            await _reads(first, "+1y")
+            async with run.load.quiet():
+                await run.world.at_rest(run.document)
+                await _lose_a_shard(run)
+                run.world.proxies["worker0-store"].cut()  # a disturbance: it compares
+                await _rebuilt(run)
+            await run.load.until_liked(200)
+        finally:
+            second.signal(signal.SIGCONT)
+    run.healed()
+
+
+async def _lose_a_shard(run: Run) -> None:
+    """Take marks and counters of a shard from the store, as if it had come back from an older copy."""
+    stored = await run.world.stores.lifecycle.stored(run.campaign)
+    client = open_client(redis_url(run.world.store_servers[0].folder))
+    tag = keys.tag(run.campaign, run.rng.randrange(stored.rules.shards))
+    try:
+        lost = [key async for key in client.scan_iter(match=f"{tag}:m:*")]
+        assert await client.delete(*lost, f"{tag}:counts") > 1, "nobody had liked in the shard"
+    finally:
+        await client.aclose()
+
+
+async def _rebuilt(run: Run) -> None:
+    stores = run.world.stores
+    stored = await stores.lifecycle.stored(run.campaign)
+
+    async def whole() -> bool:
+        opened = await stores.store.gates_open(stored.id, stored.rules.shards)
+        counted = await recount(stores.store, stores.ledger, stored)
+        return len(opened) == stored.rules.shards and counted.equal
+
+    await until(whole, within_s=20, what="the shard is rebuilt")
 
 
 @scenario("results API's clock jumps by an hour and a year", full=6, **DAILY)
