@@ -328,6 +328,27 @@ async def test_a_node_of_the_cluster_that_dies_is_started_again_and_everything_g
     assert f"Valkey node 1 (process {died}) ended with code -9. It is started again" in clustered.printed
 
 
+def standby_pid(system: System) -> int:
+    try:
+        return int((system.data / "standby/cluster/postmaster.pid").read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+async def test_a_standby_of_the_ledger_that_dies_is_started_again_and_everything_goes_on(clustered: System) -> None:
+    services = {name: clustered.pid_of(name) for name in SERVICES}
+    died = standby_pid(clustered)
+
+    os.kill(died, signal.SIGKILL)
+
+    assert {DemoVoter(clustered).like("c03")["status"] for _ in range(9)} == {"counted"}
+    await shown(clustered, "c03", 9)
+    assert standby_pid(clustered) not in (0, died)
+    assert {name: clustered.pid_of(name) for name in SERVICES} == services
+    assert clustered.stop() == 0
+    assert f"PostgreSQL standby (process {died}) ended with code -9. It is started again" in clustered.printed
+
+
 def test_a_cluster_and_the_addresses_of_other_stores_are_refused_together(system: System, tmp_path: Path) -> None:
     both = System(tmp_path / "data", named(system.stores), options=("--cluster",))
 
