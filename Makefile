@@ -46,7 +46,7 @@ simulate: $(VENV)/setup ## Live through 2,000 histories in virtual time, and fin
 	@$(BIN)/python -m tests.simulation --controls $(ARGS)
 
 faults: $(VENV)/setup ## Break a system of its own in every way we know, and check that no like is lost or doubled
-	@$(BIN)/python -m tests.faults --smoke $(ARGS)
+	@$(BIN)/python -m tests.faults --smoke --jobs 2 $(ARGS)
 
 faults-full: $(VENV)/setup ## The same for up to an hour, with a table in docs/ (ARGS='--report FILE …')
-	@$(BIN)/python -m tests.faults --full $(ARGS)
+	@$(BIN)/python -m tests.faults --full --jobs 2 $(ARGS)
