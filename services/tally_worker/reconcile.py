@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from dianzan import logs, metrics
 from dianzan.campaign import State
 from dianzan.errors import CampaignError, StoreError
-from dianzan.ledger import AWAY, Ledger, StoredCampaign
+from dianzan.ledger import AWAY, REFUSED, Ledger, StoredCampaign
 from dianzan.restore import Restorer
 from dianzan.vote_store import VoteStore
 from tally_worker.consumer import Consumer
@@ -57,7 +57,10 @@ class Reconciler:
             if campaign.state.is_over:
                 await self._close_again(campaign)
             elif campaign.state is State.published:
-                await self._look(campaign)
+                try:
+                    await self._look(campaign)
+                except REFUSED as error:  # as in the flush: its likes wait, and hold back no other campaign
+                    _log.error("a campaign is not compared", campaign=campaign.id, reason=str(error))
         metrics.RECONCILED_TIMESTAMP.set_to_current_time()
 
     async def _close_again(self, campaign: StoredCampaign) -> None:

@@ -167,6 +167,21 @@ async def _lose_rows(sql: asyncpg.Connection[asyncpg.Record], campaign: int) -> 
     await sql.execute("DELETE FROM hours WHERE campaign = $1", campaign)
 
 
+async def test_likes_that_the_ledger_refuses_end_no_comparison(
+    valkey: Redis, way: Way, reconciler: Reconciler, sql: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    for day in way.document.rules.window_dates():
+        await sql.execute(f"DROP TABLE likes_{way.campaign.number}_{day:%Y%m%d}")
+    await way.cast(*ballots(0, 40))
+    waiting = await way.store.backlog(way.campaign.id, SHARDS)
+    before = metrics.RECONCILED_TIMESTAMP._value.get()
+
+    await reconciler.run_once()
+
+    assert metrics.RECONCILED_TIMESTAMP._value.get() > before
+    assert await way.store.backlog(way.campaign.id, SHARDS) == waiting
+
+
 @pytest.mark.parametrize("sealed", [False, True], ids=["closed", "sealed"])
 async def test_a_gate_that_an_older_copy_opens_again_is_closed(
     valkey: Redis, way: Way, reconciler: Reconciler, sealed: bool
