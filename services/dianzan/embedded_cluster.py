@@ -32,7 +32,9 @@ NODES: Final = range(1, 2 * PRIMARIES + 1)  # the names of the nodes' folders
 FORM_S_MAX: Final = 30.0  # 1 s is usual
 IN_STEP_S_MAX: Final = 120.0  # a primary waits 2 s by itself; a replica copies its primary's data, up to some GB
 
-# No replica migrates, and none may be promoted that its primary does not know: each primary has exactly one.
+# 3 s to be found dead, then an election: another serves within 5 s, and a pause of the machine elects nobody.
+# No replica migrates: each primary has exactly one, so what that one has confirmed is never missing after an election.
+# The factor keeps a replica that has not once been in step since its start, and may be empty, from being elected.
 CLUSTER_CONF: Final = """\
 cluster-enabled yes
 cluster-config-file nodes.conf
@@ -41,6 +43,7 @@ cluster-announce-ip {host}
 cluster-node-timeout 3000
 cluster-require-full-coverage no
 cluster-allow-replica-migration no
+cluster-replica-validity-factor 10
 masterauth {password}
 repl-diskless-sync-delay 0
 """

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from redis.crc import key_slot
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ClusterDownError, MovedError, RedisError, ResponseError
 
 from dianzan import keys, store_promise
 from dianzan.campaign import Document
@@ -124,6 +124,7 @@ def test_the_settings_of_every_node_are_in_force(cluster: ValkeyCluster) -> None
         "cluster-node-timeout": "3000",
         "cluster-require-full-coverage": "no",
         "cluster-allow-replica-migration": "no",
+        "cluster-replica-validity-factor": "10",
         "cluster-announce-ip": "127.0.0.1",
         "repl-diskless-sync-delay": "0",
         "masterauth": read_password(cluster.folder),
@@ -184,6 +185,35 @@ async def test_a_killed_primarys_replica_takes_over_with_every_like_and_it_retur
     cluster.start()
     assert replication(killed)["role"] == "slave", "roles are not forced back"
     assert await like(nodes, campaign, A) == "a"
+
+
+async def test_a_replica_that_lost_its_data_is_not_elected_before_it_has_copied_its_primary(tmp_path: Path) -> None:
+    with running(tmp_path / "cluster") as cluster:
+        primary = next(node for node in cluster.nodes if replication(node)["role"] == "master")
+        replica = next(node for node in cluster.nodes if replication(node).get("master_port") == primary.port)
+        key = owned_key(primary)
+        primary.ask("SET", key, "点赞")
+        for node in (primary, replica):
+            node.kill()
+        shutil.rmtree(replica.folder / "appendonlydir")
+        replica.start()
+
+        async def refused() -> bool:
+            return "unable to failover: Disconnected from primary for longer" in replica.log_path.read_text()
+
+        await until(refused, within_s=FAILOVER_S_MAX, what="the empty replica does not stand for election")
+        assert replication(replica)["role"] == "slave"
+        primary.start()
+
+        async def served() -> Any:
+            for node in (primary, replica):  # the replica may be elected once it has everything
+                try:
+                    return node.ask("GET", key)
+                except (ClusterDownError, MovedError):
+                    continue
+            return None
+
+        assert await until(served, within_s=FAILOVER_S_MAX, what="somebody serves what was written") == "点赞"
 
 
 @contextmanager
