@@ -86,6 +86,11 @@ class SimClient:
         """A connection of its own, as the like link has one."""
         return SimConnection(self)
 
+    async def disconnect(self, *, inuse_connections: bool) -> None:
+        """Close the idle connections, as a pool does."""
+        assert not inuse_connections
+        self._free.clear()
+
     def pipeline(self, *, transaction: bool) -> SimPipeline:
         """Queue commands."""
         return SimPipeline(self, atomic=transaction)
