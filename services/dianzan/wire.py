@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
+
 from dianzan.errors import EntryUndecodable, StoreError
 from dianzan.identity import VOTER_BYTES, Voter
 
@@ -30,8 +32,7 @@ class Status(IntEnum):
     over_quota = ord("q")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The store's answer to one ballot: a `Status` byte per candidate in order, and the likes left in the window."""
 
     statuses: bytes

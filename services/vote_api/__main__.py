@@ -6,6 +6,7 @@ import uvicorn
 
 from dianzan import logs
 from vote_api.app import create_app
+from vote_api.protocol import LikeProtocol
 from vote_api.settings import VoteSettings
 
 
@@ -18,7 +19,7 @@ def main() -> None:
         host=settings.host,
         port=settings.vote_port,
         loop="uvloop",
-        http="httptools",
+        http=LikeProtocol,
         ws="none",
         log_config=None,
         access_log=False,

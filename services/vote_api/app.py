@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,9 +19,9 @@ from dianzan.store_nodes import connect
 from dianzan.vote_store import VoteStore
 from vote_api.batchers import Batchers
 from vote_api.body import ClientGone
-from vote_api.likes import App, LikeRoute
+from vote_api.likes import Likes
 from vote_api.openapi import describe
-from vote_api.promise import PromiseHeader
+from vote_api.promise import App, PromiseHeader
 from vote_api.routes import router
 from vote_api.settings import VoteSettings
 from vote_api.watch import StoreWatch
@@ -29,8 +30,7 @@ from vote_api.watch import StoreWatch
 def create_app(settings: VoteSettings) -> App:
     """The ASGI application; connections are opened when it starts and closed, in reverse order, when it stops.
 
-    From the outside in: the promise's header, the like route, FastAPI. FastAPI's own layers cost a like as much as
-    everything else together, so the like route stands before them.
+    Likes do not come this far: `LikeProtocol` answers them, with the `Likes` that the lifespan yields to it.
     """
     faults.arm(settings.faults)
     nodes = connect(settings.redis_url, replicated=settings.store_mode == "replicated")
@@ -46,10 +46,13 @@ def create_app(settings: VoteSettings) -> App:
     batchers = Batchers(nodes, watch)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Likes]]:
         await watch.refresh()
         watching = background.spawn("store-watch", watch.run())
-        yield
+        likes = Likes(watch=watch, batchers=batchers, store=store)
+        _spare_the_collector()
+        yield {"likes": likes}
+        await likes.aclose()
         await batchers.aclose()
         await background.stop(watching)
         await watched.aclose()
@@ -75,7 +78,18 @@ def create_app(settings: VoteSettings) -> App:
         app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(ClientGone, _on_hang_up)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    return PromiseHeader(LikeRoute(app, watch=watch, batchers=batchers, store=store), watch=watch)
+    return PromiseHeader(app, watch=watch)
+
+
+def _spare_the_collector() -> None:
+    """Let garbage collection look away from what lives as long as the process, and look less often at the rest.
+
+    A request leaves no cycles behind; with Python's usual threshold of 700 objects a seventh of its time went into
+    looking for them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 async def _on_error(_request: Request, raised: Exception) -> Response:

@@ -7,7 +7,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from dianzan import faults, logs, metrics
 from dianzan.campaign import Document
@@ -20,16 +21,14 @@ from dianzan.wire import Outcome
 _log = logs.get(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What the store decided of a ballot, and the window it was decided in."""
 
     outcome: Outcome
     window: Window
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct):
     document: Document
     shard: int
     ballot: bytes
@@ -52,6 +51,7 @@ class Batcher:
 
     def __init__(self, link: LikeLink) -> None:
         self._link = link
+        self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -63,7 +63,7 @@ class Batcher:
         """
         if self._closing or len(self._queue) >= BALLOTS_QUEUED_MAX:
             raise Overloaded("Too many likes are waiting; nothing was counted. Ask again.")
-        decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        decided: asyncio.Future[Decision] = self._loop.create_future()
         self._queue.append(_Waiting(document, shard, ballot, size, decided))
         self._arrived.set()
         return decided

@@ -43,11 +43,23 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+def require_json(content_type: bytes | None) -> None:
+    """Raise MediaTypeUnsupported for what is neither JSON nor the plain text that a browser sends unasked."""
+    if content_type == b"application/json":
+        return
+    if (content_type or b"").partition(b";")[0].strip().lower() not in (b"application/json", b"text/plain"):
+        raise MediaTypeUnsupported("Send JSON with content type application/json or text/plain.")
+
+
+def require_size(body: bytes) -> None:
+    """Raise BodyTooLarge past the limit."""
+    if len(body) > BODY_BYTES_MAX:
+        raise BodyTooLarge(f"Send at most {BODY_BYTES_MAX} bytes.")
+
+
 async def read(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises MediaTypeUnsupported, BodyTooLarge or ClientGone."""
-    kind = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
-    if kind not in (b"application/json", b"text/plain"):
-        raise MediaTypeUnsupported("Send JSON with content type application/json or text/plain.")
+    require_json(header(scope, b"content-type"))
     message = await receive()
     body: bytes = message.get("body", b"")
     while message["type"] == "http.request" and message.get("more_body") and len(body) <= BODY_BYTES_MAX:
@@ -55,8 +67,7 @@ async def read(scope: Scope, receive: Receive) -> bytes:
         body += message.get("body", b"")
     if message["type"] == "http.disconnect":
         raise ClientGone
-    if len(body) > BODY_BYTES_MAX:
-        raise BodyTooLarge(f"Send at most {BODY_BYTES_MAX} bytes.")
+    require_size(body)
     return body
 
 
@@ -80,9 +91,8 @@ def parse_voter(body: bytes) -> VoterBody:
         raise BadRequest(f'Send {{"publisher": "CODE"}} or {{}}: {error}.') from error
 
 
-def token_of(scope: Scope, in_body: str | None = None) -> str:
-    """The voter token from `Authorization: Bearer` or else from the body. Raises TokenMissing."""
-    authorization = header(scope, b"authorization")
+def token_of(authorization: bytes | None, in_body: str | None = None) -> str:
+    """The voter token from an Authorization header or else from the body. Raises TokenMissing."""
     if authorization is None:
         if in_body:
             return in_body

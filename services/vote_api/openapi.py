@@ -1,4 +1,4 @@
-"""The OpenAPI document of the vote API, with the like route that is served in front of FastAPI."""
+"""The OpenAPI document of the vote API, with the like route that is answered before ASGI."""
 
 from __future__ import annotations
 

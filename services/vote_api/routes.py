@@ -199,7 +199,7 @@ async def _require_share(document: Document, request: Request, store: VoteStore)
 async def my_likes(campaign: str, request: Request, watch: Watch, store: Store) -> MyLikes:
     """Needs the voter's token. Receipts are those of the first answer."""
     document = watch.document(campaign)
-    voter = document.key.read_token(body.token_of(request.scope), time.time())
+    voter = document.key.read_token(body.token_of(body.header(request.scope, b"authorization")), time.time())
     window = document.rules.window_at(now_ms())
     liked = await store.liked(document, window.day, voter.hash)
     if any(index > len(document.candidates) for index in liked):

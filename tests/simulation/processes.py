@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import RedisError
@@ -21,7 +20,7 @@ from tests.simulation.network import Answer
 from tests.simulation.plan import CAMPAIGN
 from tests.simulation.store_client import SimNodes
 from vote_api.batchers import Batchers
-from vote_api.likes import LikeRoute
+from vote_api.likes import LikeRequest, Likes
 from vote_api.watch import StoreWatch
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 DRAIN_S = 3.0  # a seal or restore that waits longer is run again
 FLUSH_EVERY_S = 0.4
-_PATH = f"/v1/campaigns/{CAMPAIGN}/likes"
 
 
 class Running:
@@ -64,7 +62,7 @@ class Api(Running):
 
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
-        self._route: LikeRoute | None = None
+        self._likes: Likes | None = None
         self._batchers: Batchers | None = None
         self.process.spawn(self._serve())
 
@@ -73,37 +71,22 @@ class Api(Running):
         watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=1 << 40)
         self._batchers = Batchers(nodes, watch)
         await watch.refresh()
-        self._route = LikeRoute(_nothing_else, watch=watch, batchers=self._batchers, store=VoteStore(nodes))
+        self._likes = Likes(watch=watch, batchers=self._batchers, store=VoteStore(nodes))
         await watch.run()
 
-    def receive(self, headers: list[tuple[bytes, bytes]], body: bytes, *, hangs_up_s: float, answer: Answer) -> None:
-        """Take one request; `answer` gets status and body, or ConnectionError. A client may hang up."""
-        if not self.process.alive or self._route is None:
+    def receive(self, headers: dict[bytes, bytes], body: bytes, answer: Answer) -> None:
+        """Take one request; `answer` gets status and body, or ConnectionError."""
+        if not self.process.alive or self._likes is None:
             answer(ConnectionRefusedError("the vote API is down"))
             return
-        task = self.process.spawn(self._respond(self._route, headers, body, answer))
         self.process.on_kill.append(lambda: answer(ConnectionResetError("the vote API has died")))
-        if hangs_up_s:
-            self.world.loop.later(hangs_up_s, task.cancel)
+        self.process.spawn(self._ask(self._likes, headers, body, answer))
 
-    async def _respond(self, route: LikeRoute, headers: list[tuple[bytes, bytes]], body: bytes, answer: Answer) -> None:
-        scope: MutableMapping[str, Any] = {
-            "type": "http",
-            "method": "POST",
-            "path": _PATH,
-            "headers": headers,
-            "client": ("10.1.2.3", 4),
-        }
-        sent: list[MutableMapping[str, Any]] = []
+    async def _ask(self, likes: Likes, headers: dict[bytes, bytes], body: bytes, answer: Answer) -> None:
+        def reply(status: int, _head: bytes, content: bytes) -> None:
+            answer((status, content))
 
-        async def receive() -> MutableMapping[str, Any]:
-            return {"type": "http.request", "body": body}
-
-        async def send(message: MutableMapping[str, Any]) -> None:
-            sent.append(message)
-
-        await route(scope, receive, send)
-        answer((sent[0]["status"], sent[1]["body"]))
+        likes.ask(LikeRequest(b"POST", CAMPAIGN, headers, body, client="10.1.2.3", reply=reply))
 
     def stop(self) -> None:
         """Answer what was accepted, then end."""
@@ -111,14 +94,11 @@ class Api(Running):
         self.process.spawn(self._stop())
 
     async def _stop(self) -> None:
-        if self._batchers is not None:
+        if self._likes is not None and self._batchers is not None:
+            await self._likes.aclose()
             await self._batchers.aclose()
             await asyncio.sleep(0.01)
         self.process.kill()
-
-
-async def _nothing_else(*_asked: Any) -> None:
-    raise AssertionError("only likes are asked here")
 
 
 class Worker(Running):

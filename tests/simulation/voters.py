@@ -57,10 +57,10 @@ class Voters:
         self._hashes = [blake2b(b"voter %d" % n, digest_size=16).digest() for n in range(world.plan.voters)]
         expires = world.plan.epoch_ms // 1000 + 1_000_000
         self._headers = [
-            [
-                (b"content-type", b"application/json"),
-                (b"authorization", b"Bearer " + key.token(Voter(hashed, VoterClass.device, 0), expires).encode()),
-            ]
+            {
+                b"content-type": b"application/json",
+                b"authorization": b"Bearer " + key.token(Voter(hashed, VoterClass.device, 0), expires).encode(),
+            }
             for hashed in self._hashes
         ]
 
@@ -91,7 +91,7 @@ class Voters:
             async with asyncio.timeout(hangs_up_s or CLIENT_TIMEOUT_S):
                 status, reply = await world.network.ask(
                     link,
-                    lambda answer: world.running[api].receive(headers, body, hangs_up_s=hangs_up_s, answer=answer),
+                    lambda answer: world.running[api].receive(headers, body, answer),
                     timeout_s=CLIENT_TIMEOUT_S,
                     lost=ConnectionError,
                 )
