@@ -1,5 +1,5 @@
 #!lua name=dianzan
--- The store's side of a like, version 2. Loaded by vote_store.py; works on Redis >= 7.0 and Valkey >= 8.
+-- The store's side of a like, version 4. Loaded by vote_store.py; works on Redis >= 7.0 and Valkey >= 8.
 --
 -- A shard's keys share one hash tag, so every call below touches one slot. Functions are not rolled back:
 -- each checks everything before its first write.
@@ -8,7 +8,7 @@
 -- marks   hash    bytes 8-13 of a voter's hash -> candidate indexes of `width` bytes liked in the window
 -- ballot  bytes   voter 16 | class 1 | publisher 2 | network 4 | n 1 | n indexes of `width` bytes, big-endian
 
-local LIBRARY_VERSION = 2
+local LIBRARY_VERSION = 4
 local HEAD = 24               -- bytes of a ballot before its candidates
 local LIKES_MAX = 256         -- likes in one call; a call blocks the store
 local SKEW_MS_MAX = 5000      -- sender's clock against the store's
@@ -19,25 +19,14 @@ local BEHIND = 'behind'
 local text = ''
 local byte, char, find, sub = text.byte, text.char, text.find, text.sub
 
-local COUNTED, ALREADY, OVER = byte('c'), byte('a'), byte('q')
-
 local function store_ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- Walk the ballots once without reading or writing; returns the number of likes, or nil where the bytes do not fit.
-local function count_likes(ballots, width)
-  local at, likes, length = 1, 0, #ballots
-  while at <= length do
-    local n = byte(ballots, at + HEAD - 1)
-    if not n or n == 0 then return nil end
-    likes = likes + n
-    at = at + HEAD + n * width
-  end
-  if at ~= length + 1 then return nil end
-  return likes
-end
+-- The likes left as '>I2', for every quota there is; packing one costs as much as deciding a like.
+local LEFT = {}
+for n = 0, 255 do LEFT[n] = char(0, n) end
 
 -- Whether `mark` holds `index` at a multiple of `width`.
 local function has(mark, index, width)
@@ -50,56 +39,71 @@ end
 
 -- Decide one ballot against the voter's mark. Returns the new mark, the newly liked indexes and the status bytes.
 local function decide(mark, indexes, width, quota)
+  if #indexes == width then -- most ballots
+    if has(mark, indexes, width) then return mark, '', 'a' end
+    if #mark >= quota * width then return mark, '', 'q' end
+    return mark .. indexes, indexes, 'c'
+  end
   local fresh, statuses = '', {}
   for at = 1, #indexes, width do
     local index = sub(indexes, at, at + width - 1)
     if has(mark, index, width) then
-      statuses[#statuses + 1] = ALREADY
+      statuses[#statuses + 1] = 'a'
     elseif #mark >= quota * width then
-      statuses[#statuses + 1] = OVER
+      statuses[#statuses + 1] = 'q'
     else
       mark = mark .. index
       fresh = fresh .. index
-      statuses[#statuses + 1] = COUNTED
+      statuses[#statuses + 1] = 'c'
     end
   end
-  return mark, fresh, char(unpack(statuses))
+  return mark, fresh, table.concat(statuses)
 end
 
--- Decide every ballot without writing. Returns the marks to set, likes per index, the ledger bytes and the reply.
+-- Decide every ballot without writing. Returns nil where the bytes do not fit or hold too many likes, else
+-- the voters' keys, fields and marks, which of them changed, likes per index, the bytes for the ledger, and the reply.
+-- Ballots one after another of which all likes are new go into the ledger in one piece, as they came.
 local function decide_all(ballots, prefix, width, quota, buckets)
-  local marks, order, added, ledger, reply = {}, {}, {}, {}, {}
-  local at, length = 1, #ballots
+  local voters = { key = {}, field = {}, mark = {}, changed = {} } -- a table a voter would cost a fifth of the call
+  local key, field, mark, changed = voters.key, voters.field, voters.mark, voters.changed
+  local seen, added, ledger, reply = {}, {}, {}, {}
+  local at, length, likes, run = 1, #ballots, 0, 1
   while at <= length do
-    local b1, b2, b3, b4 = byte(ballots, at + 4, at + 7)
-    local key = prefix .. (((b1 * 256 + b2) * 256 + b3) * 256 + b4) % buckets
-    local field = sub(ballots, at + 8, at + 13)
-    local slot = key .. field
-    local size = byte(ballots, at + HEAD - 1) * width
-    local indexes = sub(ballots, at + HEAD, at + HEAD + size - 1)
+    local n = byte(ballots, at + HEAD - 1)
+    if not n or n == 0 then return nil end
+    likes = likes + n
+    local ends = at + HEAD + n * width
+    if ends > length + 1 or likes > LIKES_MAX then return nil end
 
-    local seen = marks[slot]
-    if not seen then
-      seen = { key, field, redis.call('HGET', key, field) or '' }
-      marks[slot] = seen
+    local voter = sub(ballots, at + 4, at + 13)
+    local v = seen[voter]
+    if not v then
+      v = #key + 1
+      seen[voter] = v
+      local b1, b2, b3, b4 = byte(voter, 1, 4)
+      key[v], field[v] = prefix .. (((b1 * 256 + b2) * 256 + b3) * 256 + b4) % buckets, sub(voter, 5)
+      mark[v] = redis.call('HGET', key[v], field[v]) or ''
     end
-    local mark, fresh, statuses = decide(seen[3], indexes, width, quota)
+    local fresh, statuses
+    mark[v], fresh, statuses = decide(mark[v], sub(ballots, at + HEAD, ends - 1), width, quota)
     if #fresh > 0 then
-      if not seen[4] then
-        seen[4] = true
-        order[#order + 1] = seen
-      end
-      seen[3] = mark
+      changed[v] = true
       for i = 1, #fresh, width do
         local index = sub(fresh, i, i + width - 1)
         added[index] = (added[index] or 0) + 1
       end
-      ledger[#ledger + 1] = sub(ballots, at, at + HEAD - 2) .. char(#fresh / width) .. fresh
     end
-    reply[#reply + 1] = statuses .. struct.pack('>I2', math.max(0, quota - #mark / width))
-    at = at + HEAD + size
+    if #fresh < n * width then
+      ledger[#ledger + 1] = sub(ballots, run, at - 1)
+      if #fresh > 0 then ledger[#ledger + 1] = sub(ballots, at, at + HEAD - 2) .. char(#fresh / width) .. fresh end
+      run = ends
+    end
+    reply[#reply + 1] = statuses
+    reply[#reply + 1] = LEFT[math.max(0, quota - #mark[v] / width)]
+    at = ends
   end
-  return order, added, table.concat(ledger), table.concat(reply)
+  ledger[#ledger + 1] = sub(ballots, run)
+  return voters, added, table.concat(ledger), table.concat(reply)
 end
 
 -- Count a batch of likes of one window, atomically.
@@ -123,20 +127,14 @@ local function like_v1(keys, args)
   if now >= closes_ms then return redis.error_reply('LATE closed by the clock') end
   if now < tonumber(args[3]) or now >= tonumber(args[4]) then return redis.error_reply('WINDOW has ended') end
 
-  local ballots = args[7]
-  local likes = count_likes(ballots, width)
-  if not likes or likes > LIKES_MAX or #args[6] ~= 8 then return redis.error_reply('MALFORMED ballots') end
+  local voters, added, ledger, reply = decide_all(args[7], keys[4], width, quota, buckets)
+  if not voters or #args[6] ~= 8 then return redis.error_reply('MALFORMED ballots') end
 
-  local order, added, ledger, reply = decide_all(ballots, keys[4], width, quota, buckets)
-
-  for i = 1, #order do
-    local seen = order[i]
-    redis.call('HSET', seen[1], seen[2], seen[3])
-  end
+  for v in pairs(voters.changed) do redis.call('HSET', voters.key[v], voters.field[v], voters.mark[v]) end
   for index, n in pairs(added) do
     redis.call('HINCRBY', keys[2], width == 1 and byte(index) or struct.unpack('>I2', index), n)
   end
-  if #order > 0 then
+  if #ledger > 0 then
     redis.call('XADD', keys[3], '*', 'v', width, 'w', args[2], 't', string.format('%.0f', now), 'b', args[6], 'd', ledger)
   end
   return reply
