@@ -193,13 +193,14 @@ def answer_of(document: Document, voter: Voter, codes: Sequence[str], decision: 
     """The answer's JSON, results in the order of the request; the same like has the same receipt every time."""
     outcome, window, results = decision.outcome, decision.window, []
     statuses, index_of, campaign = iter(outcome.statuses), document.index_of, document.rules.id
+    for status in set(outcome.statuses):
+        _counter(campaign, status).inc(outcome.statuses.count(status))
     for code in codes:
         index = index_of.get(code)
         if index is None:
             results.append(f'{{"candidate":{_quoted(code).decode()},"status":"unknown_candidate"}}')
             continue
         status = next(statuses)
-        _counter(campaign, status).inc()
         if status == Status.over_quota:
             results.append(_result(code, status) + "}")
         else:
