@@ -59,7 +59,8 @@ class Streams:
             began = time.monotonic()
             for campaign in self._due(began):
                 await self._wake(campaign)
-            await asyncio.sleep(max(EVERY_S, time.monotonic() - began))
+            took_s = time.monotonic() - began
+            await asyncio.sleep(max(took_s, EVERY_S - took_s))
 
     async def serve(
         self, campaign: str, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
