@@ -7,15 +7,18 @@ from types import FrameType
 import uvicorn
 
 from dianzan import logs
+from dianzan.limits import STREAMS_MAX
+from dianzan.open_files import raise_limit
 from results_api.app import create_app
 from results_api.settings import ResultsSettings
+from results_api.streams import Streams
 
 
 def main() -> None:
     """Serve until SIGTERM; open streams are ended at once, since a reader would hold the process for ever."""
     settings = ResultsSettings()
     logs.configure(settings.log_level, "results_api")
-    app = create_app(settings)
+    app = create_app(settings, streams_max=min(STREAMS_MAX, raise_limit()))
     server = _Server(
         uvicorn.Config(
             app,
@@ -28,7 +31,9 @@ def main() -> None:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=3,
-        )
+            backlog=4_096,  # readers that all come again after a restart
+        ),
+        app.streams,
     )
     server.run()
 
@@ -36,9 +41,12 @@ def main() -> None:
 class _Server(uvicorn.Server):
     """uvicorn waits for open responses before the lifespan ends, so the streams must hear of a signal earlier."""
 
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        app = self.config.app
-        app.state.changes.stop()  # type: ignore[union-attr]
+        self._streams.stop()
         super().handle_exit(sig, frame)
 
 

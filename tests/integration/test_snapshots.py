@@ -1,4 +1,4 @@
-"""Snapshots of a real ledger: readers are woken by a change of their campaign alone, and rosters are read once."""
+"""Snapshots of a real ledger: a change is told of its own campaign alone, and rosters are read once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from dianzan.ledger import Ledger, StoredCampaign
 from dianzan.roster import Candidate
-from results_api.changes import Changes
 from results_api.snapshot import Snapshots
 from tests.support.casting import voter
 from tests.support.client import candidates
@@ -30,19 +29,18 @@ async def campaign(ledger: Ledger) -> StoredCampaign:
     return await published(ledger, november())
 
 
-async def test_only_a_change_of_its_campaign_wakes_a_reader(ledger: Ledger, campaign: StoredCampaign) -> None:
-    quiet = await published(ledger, november())
-    changes = Changes()
-    snapshots = Snapshots(ledger, changes)
+async def test_only_the_campaign_that_has_changed_is_told_of(ledger: Ledger, campaign: StoredCampaign) -> None:
+    await published(ledger, november())
+    told: list[str] = []
+    snapshots = Snapshots(ledger, told.append)
     await snapshots.refresh()
-    readers = {each.id: changes.next_of(each.id) for each in (campaign, quiet)}
 
     await snapshots.refresh()
-    assert not any(reader.is_set() for reader in readers.values()), "nothing has changed"
+    assert told == [], "nothing has changed"
 
     await insert(ledger, campaign, entry((voter(1), [1])))
     await snapshots.refresh()
-    assert {each for each, reader in readers.items() if reader.is_set()} == {campaign.id}
+    assert told == [campaign.id]
 
 
 async def test_likes_do_not_make_the_roster_be_read_again_but_an_import_does(
@@ -50,7 +48,7 @@ async def test_likes_do_not_make_the_roster_be_read_again_but_an_import_does(
 ) -> None:
     reads = await Reads.connect(database_url)
     reads.rosters = {}
-    snapshots = Snapshots(reads, Changes())
+    snapshots = Snapshots(reads, lambda _campaign: None)
 
     async def count(likes: int) -> int:
         await insert(ledger, campaign, entry((voter(f"{campaign.id} {likes}"), [1])))

@@ -185,8 +185,20 @@ async def test_what_does_not_exist_is_not_found(counted: CampaignClient, path: s
     assert_problem(await counted.http.get(counted.system.results_url + path), 404, code)
 
 
+@pytest.mark.parametrize("path", ["", "/results", "/candidates/c01", "/tally.csv"], ids=lambda path: path[1:])
+async def test_a_reader_may_ask_for_the_headers_alone(counted: CampaignClient, path: str) -> None:
+    whole, headers = await counted.get(path), await counted.http.head(counted.results_url + path)
+
+    assert (headers.status_code, headers.content) == (200, b"")
+    same = ("etag", "content-type", "content-length", "cache-control")
+    assert [headers.headers[name] for name in same] == [whole.headers[name] for name in same]
+
+
 async def test_the_results_are_read_only(counted: CampaignClient) -> None:
-    assert_problem(await counted.http.post(f"{counted.results_url}/results"), 405, "method_not_allowed")
+    refused = await counted.http.post(f"{counted.results_url}/results")
+
+    assert_problem(refused, 405, "method_not_allowed")
+    assert refused.headers["allow"] == "GET, HEAD"
 
 
 async def test_a_draft_is_seen_nowhere(counted: CampaignClient, stores: Stores, read_again: ReadAgain) -> None:

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from dianzan.campaign import State, parse_rules
 from dianzan.ledger import Seal, StoredCampaign, Tally
 from dianzan.roster import Candidate
-from results_api.snapshot import Numbers, Published, Rendered, numbers_of, render
+from results_api.rendered import Rendered
+from results_api.snapshot import Numbers, Published, numbers_of, render
 
 OPENS = datetime(2026, 11, 3, 16, tzinfo=UTC)
 AS_OF = datetime(2026, 11, 20, 4, tzinfo=UTC)
 # Numbers that occur nowhere else in a document.
 TALLY = {0: Tally(0, 71_171), 1: Tally(31_131, 21_121), 2: Tally(81_181, 51_151), 3: Tally(31_131, 11_111)}
 HOURS = [(OPENS + timedelta(hours=n), 91_191 + n) for n in range(26)]
-DOCUMENTS = ("summary", "results", "timeline", "event", "tally_csv", "tally_json")
 
 
 def stored(results: str = "live", state: State = State.published, **changes: Any) -> StoredCampaign:
@@ -55,21 +55,21 @@ def published(
     return render(campaign, candidates, numbers, hours, tally)
 
 
+def everything(found: Published) -> dict[str, Rendered]:
+    return {"summary": found.summary, "event": found.event, **found.documents, **found.candidates}
+
+
 def bodies(found: Published) -> dict[str, bytes]:
     """Every document of a campaign by name."""
-    return {name: getattr(found, name).body for name in DOCUMENTS} | {
-        code: rendered.body for code, rendered in found.candidates.items()
-    }
+    return {name: rendered.body for name, rendered in everything(found).items()}
 
 
 def etags(found: Published) -> dict[str, str]:
-    return {name: getattr(found, name).etag for name in DOCUMENTS} | {
-        code: rendered.etag for code, rendered in found.candidates.items()
-    }
+    return {name: rendered.etag for name, rendered in everything(found).items()}
 
 
 def ranks(found: Published) -> list[tuple[Any, ...]]:
-    rows = json.loads(found.results.body)["results"]
+    rows = json.loads(found.documents["results"].body)["results"]
     return [(row["rank"], row["code"], row["likes"], row["people"]) for row in rows]
 
 
@@ -99,7 +99,7 @@ def test_hidden_rows_stand_by_code_and_hold_no_number() -> None:
     assert found.hidden
     assert ranks(found) == [(None, "c01", None, None), (None, "c02", None, None), (None, "c03", None, None)]
     assert list(found.candidates) == ["c01", "c02", "c03"]
-    assert rows_of(found.tally_csv.body)[1:] == [
+    assert rows_of(found.documents["tally.csv"].body)[1:] == [
         ["", "c01", "Bo", "", ""],
         ["", "c02", "安然", "", ""],
         ["", "c03", "志愿服务队", "", ""],
@@ -120,7 +120,7 @@ def test_a_hidden_side_document_says_nothing(document: str, hidden: dict[str, An
 
 
 def test_totals_are_hidden_too() -> None:
-    for document in ("results", "tally_json"):
+    for document in ("results", "tally.json"):
         found = json.loads(bodies(published(stored("hidden")))[document])
         assert (found["likes"], found["people"], found["people_estimated"]) == (None, None, False)
 
@@ -157,14 +157,17 @@ def test_every_document_tells_the_same_numbers() -> None:
     assert rows == [(1, "c03", 81_181, 51_151), (2, "c01", 31_131, 11_111), (2, "c02", 31_131, 21_121)]
     counts = {code: [rank, likes, people] for rank, code, likes, people in rows}
     assert json.loads(found.event.body)["counts"] == counts
-    tally = [[row[name] for name in ("rank", "likes", "people")] for row in json.loads(found.tally_json.body)["tally"]]
+    tally = [
+        [row[name] for name in ("rank", "likes", "people")]
+        for row in json.loads(found.documents["tally.json"].body)["tally"]
+    ]
     assert tally == list(counts.values())
-    table = rows_of(found.tally_csv.body)
+    table = rows_of(found.documents["tally.csv"].body)
     assert table[0] == ["rank", "code", "name", "likes", "people"]
     assert [(int(r[0]), r[1], int(r[3]), int(r[4])) for r in table[1:]] == rows
     alone = [json.loads(rendered.body) for rendered in found.candidates.values()]
     assert [(each["rank"], each["code"], each["likes"], each["people"]) for each in alone] == rows
-    for document in (found.results, found.event, found.tally_json):
+    for document in (found.documents["results"], found.event, found.documents["tally.json"]):
         assert (json.loads(document.body)["likes"], json.loads(document.body)["people"]) == (143_443, 71_171)
 
 
@@ -178,7 +181,7 @@ def test_every_document_tells_the_same_numbers() -> None:
     ],
 )
 def test_there_are_never_more_people_than_likes(tally: dict[int, Tally], people: tuple[int, int]) -> None:
-    found = json.loads(published(tally=tally).results.body)
+    found = json.loads(published(tally=tally).documents["results"].body)
     row = next(row for row in found["results"] if row["code"] == "c02")
     assert (found["people"], row["people"]) == people
 
@@ -197,7 +200,12 @@ def test_there_are_never_more_people_than_likes(tally: dict[int, Tally], people:
     ids=["live", "hidden", "sealed"],
 )
 def test_every_document_says_how_good_its_numbers_are(found: Published, estimated: bool, sealed: bool) -> None:
-    for document in (found.results, found.event, found.tally_json, *found.candidates.values()):
+    for document in (
+        found.documents["results"],
+        found.event,
+        found.documents["tally.json"],
+        *found.candidates.values(),
+    ):
         said = json.loads(document.body)
         assert (said["people_estimated"], said["sealed"], said["as_of"]) == (estimated, sealed, AS_OF.isoformat())
 
@@ -205,7 +213,9 @@ def test_every_document_says_how_good_its_numbers_are(found: Published, estimate
 def test_the_story_is_in_the_candidates_own_document_only() -> None:
     found = published()
     assert "事迹 1" in found.candidates["c02"].body.decode()
-    assert not [name for name, body in bodies(found).items() if name in DOCUMENTS and "事迹" in body.decode()]
+    assert not [
+        name for name, body in bodies(found).items() if name not in found.candidates and "事迹" in body.decode()
+    ]
 
 
 def test_the_summary_keeps_the_campaigns_inner_sizes_to_itself() -> None:
@@ -216,7 +226,7 @@ def test_the_summary_keeps_the_campaigns_inner_sizes_to_itself() -> None:
 
 
 def test_the_timeline_is_in_the_campaigns_days() -> None:
-    timeline = json.loads(published().timeline.body)
+    timeline = json.loads(published().documents["timeline"].body)
     assert timeline["hours"][0] == {"hour": "2026-11-04T00:00:00+08:00", "likes": 91_191}
     assert [day["day"] for day in timeline["days"]] == ["2026-11-04", "2026-11-05"]
     assert [day["likes"] for day in timeline["days"]] == [sum(n for _, n in HOURS[:24]), sum(n for _, n in HOURS[24:])]
@@ -245,13 +255,13 @@ def test_the_timeline_is_in_the_campaigns_days() -> None:
     ],
 )
 def test_a_name_cannot_run_in_a_spreadsheet(name: str, cell: str) -> None:
-    found = rows_of(published(names={1: name, 2: "b", 3: "c"}).tally_csv.body)
+    found = rows_of(published(names={1: name, 2: "b", 3: "c"}).documents["tally.csv"].body)
     assert next(row for row in found if row[1] == "c02")[2] == cell
     assert all(len(row) == 5 for row in found)
 
 
 def test_the_table_is_utf_8_with_the_mark_excel_needs() -> None:
-    assert published().tally_csv.body.startswith(b"\xef\xbb\xbfrank,code,name,likes,people\r\n")
+    assert published().documents["tally.csv"].body.startswith(b"\xef\xbb\xbfrank,code,name,likes,people\r\n")
 
 
 # ---- tags -----------------------------------------------------------------------------------------------------------
@@ -260,14 +270,14 @@ def test_the_table_is_utf_8_with_the_mark_excel_needs() -> None:
 def test_a_later_reading_of_the_same_numbers_has_the_same_tags() -> None:
     one, later = published(), published(as_of=AS_OF + timedelta(seconds=9))
     assert etags(one) == etags(later)
-    assert one.results.body != later.results.body
+    assert one.documents["results"].body != later.documents["results"].body
 
 
 def test_another_number_changes_the_tag_of_every_document_that_shows_it() -> None:
     one = published()
     other = published(tally={**TALLY, 1: Tally(31_132, 21_121)})
     changed = {name for name, etag in etags(one).items() if etag != etags(other)[name]}
-    assert changed == {"results", "event", "tally_csv", "tally_json", "c02", "c01"}  # c01 loses its shared rank
+    assert changed == {"results", "event", "tally.csv", "tally.json", "c02", "c01"}  # c01 loses its shared rank
 
 
 @pytest.mark.parametrize(
@@ -290,7 +300,7 @@ def test_sealing_changes_the_tags_though_the_numbers_stay() -> None:
     numbers = numbers_of(stored(), None, roster(), TALLY)
     sealed = dataclasses.replace(numbers, sealed=True)
     one, other = (render(stored(), roster(), each, HOURS, TALLY) for each in (numbers, sealed))
-    assert one.results.etag != other.results.etag
+    assert one.documents["results"].etag != other.documents["results"].etag
 
 
 def test_a_tag_is_quoted_as_http_wants_it() -> None:

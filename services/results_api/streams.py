@@ -1,0 +1,130 @@
+"""The open streams: an event is rendered once, and its readers are woken in groups, between which others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+
+from dianzan import metrics
+from dianzan.errors import Unavailable
+from results_api.rendered import OPEN_TO_ALL, Message, Rendered, start
+
+GROUPS = 128  # 20,000 readers are woken 156 at a time, and after each group every other request has its turn
+EVERY_S = 0.5  # at least, between two events of a campaign: more often nobody reads numbers
+REPEAT_S = 15.0  # in quiet times too: proxies keep the stream open, and the reader sees a fresh `as_of`
+
+_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store", "x-accel-buffering": "no"}
+_START = start(200, {**_HEADERS, **OPEN_TO_ALL})
+_RETRY: Message = {"type": "http.response.body", "body": b"retry: 2000\n\n", "more_body": True}
+_END: Message = {"type": "http.response.body", "body": b""}
+
+
+class Streams:
+    """Sends each reader the campaign's event: at once, after every change, and again in quiet times.
+
+    A reader that takes nothing for a while holds its own task and at most 64 KB (uvicorn's high-water mark) and one
+    event; when it reads again it gets the latest event, not those it has missed.
+    """
+
+    def __init__(self, event_of: Callable[[str], Rendered], *, readers_max: int) -> None:
+        self._event_of, self._readers_max = event_of, readers_max
+        self._next: dict[str, list[asyncio.Event]] = {}
+        self._told_at: dict[str, float] = {}
+        self._changed: set[str] = set()
+        self._news = asyncio.Event()
+        self._numbers = itertools.count()
+        self._frames: dict[str, tuple[Rendered, Message]] = {}
+        self._open = 0
+        self._stopping = False
+
+    def tell(self, campaign: str) -> None:
+        """Have the campaign's readers sent its event."""
+        self._changed.add(campaign)
+        self._news.set()
+
+    def stop(self) -> None:
+        """End every stream: an open one would hold the process for as long as its reader stays."""
+        self._stopping = True
+        for groups in self._next.values():
+            for group in groups:
+                group.set()
+
+    async def run(self) -> None:
+        """Wake readers for ever; it rests as long as it has worked, so that half of the core is for other requests."""
+        while True:
+            await _within(self._news, EVERY_S)
+            self._news.clear()
+            began = time.monotonic()
+            for campaign in self._due(began):
+                await self._wake(campaign)
+            took_s = time.monotonic() - began
+            await asyncio.sleep(max(took_s, EVERY_S - took_s))
+
+    async def serve(
+        self, campaign: str, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        """One reader, until it goes away or the process stops. Raises CampaignUnknown; Unavailable above the limit."""
+        self._event_of(campaign)
+        if self._open >= self._readers_max:
+            raise Unavailable("Too many open streams here; poll the results instead.", retry_after_s=30)
+        self._count(+1)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(self._send(campaign, send))
+                while (await receive())["type"] != "http.disconnect":  # which also follows the end of the answer
+                    pass
+                sending.cancel()
+        finally:
+            self._count(-1)
+
+    async def _send(self, campaign: str, send: Callable[[Message], Awaitable[None]]) -> None:
+        groups = self._groups(campaign)
+        group = next(self._numbers) % GROUPS
+        await send(_START)
+        await send(_RETRY)
+        while not self._stopping:
+            following = groups[group]  # before the event is looked up, or a change in between is missed
+            await send(self._frame(campaign))
+            await following.wait()
+        await send(_END)
+
+    def _due(self, now: float) -> list[str]:
+        changed, self._changed = self._changed, set()
+        return [each for each in self._next if each in changed or now - self._told_at[each] >= REPEAT_S]
+
+    async def _wake(self, campaign: str) -> None:
+        self._told_at[campaign] = time.monotonic()
+        groups = self._groups(campaign)
+        for number, group in enumerate(groups):
+            groups[number] = asyncio.Event()
+            group.set()
+            await asyncio.sleep(0)
+
+    def _groups(self, campaign: str) -> list[asyncio.Event]:
+        if campaign not in self._next:
+            self._told_at[campaign] = time.monotonic()
+            self._next[campaign] = [asyncio.Event() for _ in range(GROUPS)]
+        return self._next[campaign]
+
+    def _frame(self, campaign: str) -> Message:
+        event = self._event_of(campaign)
+        known = self._frames.get(campaign)
+        if known is None or known[0] is not event:
+            tag = event.etag.strip('"').encode()
+            framed = b"event: results\nid: " + tag + b"\ndata: " + event.body + b"\n\n"
+            known = self._frames[campaign] = event, {"type": "http.response.body", "body": framed, "more_body": True}
+        return known[1]
+
+    def _count(self, change: int) -> None:
+        self._open += change
+        metrics.STREAMS.set(self._open)
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
