@@ -8,7 +8,7 @@ import uvicorn
 
 from dianzan import logs
 from dianzan.limits import STREAMS_MAX
-from dianzan.open_files import raise_limit
+from dianzan.process import raise_open_files
 from results_api.app import create_app
 from results_api.settings import ResultsSettings
 from results_api.streams import Streams
@@ -18,7 +18,7 @@ def main() -> None:
     """Serve until SIGTERM; open streams are ended at once, since a reader would hold the process for ever."""
     settings = ResultsSettings()
     logs.configure(settings.log_level, "results_api")
-    app = create_app(settings, streams_max=min(STREAMS_MAX, raise_limit()))
+    app = create_app(settings, streams_max=min(STREAMS_MAX, raise_open_files()))
     server = _Server(
         uvicorn.Config(
             app,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,7 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from dianzan import background, problem
+from dianzan import background, problem, process
 from dianzan.errors import ApiError
 from dianzan.ledger import Ledger
 from results_api import pages
@@ -43,7 +42,7 @@ def create_app(settings: ResultsSettings, *, streams_max: int) -> ReadRoutes:
         app.state.snapshots = Snapshots(ledger, streams.tell)
         reading = background.spawn("snapshots", app.state.snapshots.run())
         telling = background.spawn("streams", streams.run())
-        _calm_the_collector()
+        process.calm_collector()
         yield
         await background.stop(telling)
         await background.stop(reading)
@@ -69,14 +68,6 @@ def create_app(settings: ResultsSettings, *, streams_max: int) -> ReadRoutes:
         app.add_exception_handler(kind, _on_error)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     return ReadRoutes(app, snapshots=snapshots, streams=streams)
-
-
-def _calm_the_collector() -> None:
-    # Collecting was a tenth of a read: the 80,000 objects of the frameworks, which live for ever, were walked again and
-    # again. Ten times the usual threshold, since a round of events to 20,000 readers makes as many short-lived objects.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
 
 
 async def _on_error(_request: Request, raised: Exception) -> Response:
