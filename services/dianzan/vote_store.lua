@@ -19,6 +19,8 @@ local BEHIND = 'behind'
 local text = ''
 local byte, char, find, sub = text.byte, text.char, text.find, text.sub
 
+local COUNTED, ALREADY, OVER = 'c', 'a', 'q'
+
 local function store_ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -40,21 +42,21 @@ end
 -- Decide one ballot against the voter's mark. Returns the new mark, the newly liked indexes and the status bytes.
 local function decide(mark, indexes, width, quota)
   if #indexes == width then -- most ballots
-    if has(mark, indexes, width) then return mark, '', 'a' end
-    if #mark >= quota * width then return mark, '', 'q' end
-    return mark .. indexes, indexes, 'c'
+    if has(mark, indexes, width) then return mark, '', ALREADY end
+    if #mark >= quota * width then return mark, '', OVER end
+    return mark .. indexes, indexes, COUNTED
   end
   local fresh, statuses = '', {}
   for at = 1, #indexes, width do
     local index = sub(indexes, at, at + width - 1)
     if has(mark, index, width) then
-      statuses[#statuses + 1] = 'a'
+      statuses[#statuses + 1] = ALREADY
     elseif #mark >= quota * width then
-      statuses[#statuses + 1] = 'q'
+      statuses[#statuses + 1] = OVER
     else
       mark = mark .. index
       fresh = fresh .. index
-      statuses[#statuses + 1] = 'c'
+      statuses[#statuses + 1] = COUNTED
     end
   end
   return mark, fresh, table.concat(statuses)
