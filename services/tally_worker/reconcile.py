@@ -30,7 +30,7 @@ class Reconciler:
     that the ledger has lost rows (Postgres was brought back): nothing is changed, since the store is then the only
     witness; an operator decides (`dianzan restore --accept-ledger`). A shard that had no gate before is left to
     `dianzan restore`. What is closed in the ledger and open in the store is closed again. A store or Postgres that is
-    down only puts the look off.
+    down only puts the look off, until they answer.
     """
 
     def __init__(self, store: VoteStore, ledger: Ledger, consumer: Consumer, restorer: Restorer) -> None:
@@ -43,6 +43,7 @@ class Reconciler:
                 await self.run_once()
             except (*AWAY, RedisError, StoreError) as error:
                 _log.warning("the comparison is put off", reason=f"{type(error).__name__}: {error}")
+                disturbed.set()  # else it would wait a minute, though the flush has long found the store again
             try:
                 async with asyncio.timeout(RECONCILE_EVERY_S):
                     await disturbed.wait()
