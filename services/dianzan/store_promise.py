@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from dianzan.limits import REPLICA_LAG_S_MAX, REPLICA_WAIT_MS
 
 LIBRARY: Final = "dianzan"
-LIBRARY_VERSION: Final = 2
+LIBRARY_VERSION: Final = 3
 
 # What a server must be set to so that an answered like survives a crash of the store's process or its power.
 DURABLE_SETTINGS: Final = {
