@@ -52,7 +52,8 @@ def _command(name: str, args: Iterable[Any], options: Mapping[str, Any]) -> list
         [key] = args
         return [b"XRANGE", _bytes(key), _bytes(options.get("min", "-")), b"+", b"COUNT", options["count"]]
     if name == "xtrim":
-        return [b"XTRIM", _bytes(args[0]), _bytes(options["minid"])]
+        [key] = args
+        return [b"XTRIM", _bytes(key), _bytes(options["minid"])]
     if name == "hset" and "mapping" in options:
         [key] = args
         return [b"HSET", _bytes(key), *(_bytes(part) for pair in options["mapping"].items() for part in pair)]
