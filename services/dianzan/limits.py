@@ -34,11 +34,9 @@ BACKLOG_BYTES_MAX: Final = 2 * 1024**3  # streams of one server: an hour without
 ENTRIES_PER_FLUSH_MAX: Final = 512
 LIKES_PER_FLUSH_MAX: Final = 20_000  # one COPY and one transaction; about 0.2 s of Postgres
 KEPT_ENTRIES_MAX: Final = 65_536  # of a shard; bounds memory where store and ledger cannot be compared for long
-KEPT_PER_READ: Final = (
-    LIKES_PER_FLUSH_MAX // LIKES_PER_CALL_MAX
-)  # so that what is put back at once is no longer a flush
+KEPT_PER_READ: Final = LIKES_PER_FLUSH_MAX // LIKES_PER_CALL_MAX  # 78 entries: at most the likes of one flush
 KEPT_S_MAX: Final = 86_400  # a ledger that lags a day is restored by hand
-KEPT_LIFE_S: Final = 7 * 86_400  # after a shard's last flush; by then its campaign is over
+KEPT_LIFE_S: Final = 7 * 86_400  # after the last like of a shard; nobody will miss it then
 POSTGRES_TIMEOUT_S: Final = 15.0  # thirty times the longest usual query; a link that is dead costs as much
 VOTERS_PER_RESTORE_STEP: Final = 2_000  # one pipeline of marks; bounds memory, not speed
 MARKS_KEPT_DAYS: Final = 7  # dedup marks outlive their window by this; nobody can vote in it any more
