@@ -311,17 +311,6 @@ async def test_a_full_store_is_emptied_rather_than_kept(way: Way, valkey: Redis,
     await way.check(EACH_OF_40)
 
 
-async def test_an_entry_with_the_id_of_another_batch_is_neither_removed_nor_kept(valkey: Redis, way: Way) -> None:
-    stream = keys.stream(way.campaign.id, 0)
-    await valkey.xadd(stream, {"v": "1", "b": "other"}, id="5-1")
-    assert await way.store.keep_entries(way.campaign.id, 0, [(b"5-1", b"batch")]) == 0
-    assert await way.store.keep_entries(way.campaign.id, 0, [(b"5-2", b"other")]) == 0
-    assert await valkey.xlen(stream) == 1
-    assert await way.store.keep_entries(way.campaign.id, 0, [(b"5-1", b"other")]) == 1
-    assert (await valkey.xlen(stream), await valkey.xlen(keys.kept(way.campaign.id, 0))) == (0, 1)
-    assert await valkey.ttl(keys.kept(way.campaign.id, 0)) > 0
-
-
 async def test_a_kept_entry_nobody_can_read_holds_back_no_other(
     valkey: Redis, way: Way, keeper: Consumer, sql: asyncpg.Connection[asyncpg.Record]
 ) -> None:
