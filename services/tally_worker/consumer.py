@@ -137,13 +137,17 @@ class Consumer:
         """
         inserted = 0
         after: bytes | None = None
-        while page := await self._store.read_kept(campaign.id, shard, KEPT_PER_READ, after=after):
-            after = page[-1][0]
-            entries = [e for e in (self._unpack(campaign.id, shard, *each) for each in page) if e is not None]
+        while True:
             async with self._locked(campaign, shard) as flush:
                 if flush is None:
                     break
+                # Read inside the lock: a restore that gives likes up has cleared them, or waits for this page.
+                page = await self._store.read_kept(campaign.id, shard, KEPT_PER_READ, after=after)
+                if not page:
+                    break
+                entries = [e for e in (self._unpack(campaign.id, shard, *each) for each in page) if e is not None]
                 added = await self._insert(flush, campaign.id, shard, entries)
+            after = page[-1][0]
             metrics.PUT_BACK.labels(campaign.id).inc(added)
             inserted += added
         if inserted:
