@@ -41,6 +41,11 @@ def stream(campaign: str, shard: int) -> str:
     return f"{tag(campaign, shard)}:stream"
 
 
+def kept(campaign: str, shard: int) -> str:
+    """Stream: entries whose likes are committed, kept a while for a ledger that may come back older."""
+    return f"{tag(campaign, shard)}:kept"
+
+
 def touch(key: str) -> str:
     """Number in the slot of `key`: written where a replica must confirm what may have written nothing else."""
     beside = key[: key.index("}") + 1] if key.startswith("{") else f"{{{key}}}"
@@ -70,6 +75,7 @@ _PATTERNS: Final = {
     "gate": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:gate"),
     "counts": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:counts"),
     "stream": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:stream"),
+    "kept": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:kept"),
     "touch": re.compile(rf"\{{({CAMPAIGN_ID}:[0-9]+|{CAMPAIGNS}|dianzan:campaign:{CAMPAIGN_ID})\}}:touch"),
     "marks": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:m:[0-9]+:[0-9]+"),
     "people": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:p:[0-9]+"),

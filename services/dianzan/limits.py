@@ -33,6 +33,10 @@ BACKLOG_BYTES_MAX: Final = 2 * 1024**3  # streams of one server: an hour without
 # The worker.
 ENTRIES_PER_FLUSH_MAX: Final = 512
 LIKES_PER_FLUSH_MAX: Final = 20_000  # one COPY and one transaction; about 0.2 s of Postgres
+KEPT_ENTRIES_MAX: Final = 65_536  # of a shard; bounds memory where store and ledger cannot be compared for long
+KEPT_PER_READ: Final = LIKES_PER_FLUSH_MAX // LIKES_PER_CALL_MAX  # 78 entries: at most the likes of one flush
+KEPT_S_MAX: Final = 86_400  # a ledger that lags a day is restored by hand
+KEPT_LIFE_S: Final = 7 * 86_400  # after the last like of a shard; nobody will miss it then
 POSTGRES_TIMEOUT_S: Final = 15.0  # thirty times the longest usual query; a link that is dead costs as much
 VOTERS_PER_RESTORE_STEP: Final = 2_000  # one pipeline of marks; bounds memory, not speed
 MARKS_KEPT_DAYS: Final = 7  # dedup marks outlive their window by this; nobody can vote in it any more
@@ -45,4 +49,5 @@ TOKENS_MINTED_MAX: Final = 5_000_000  # one `dianzan token --count`
 assert LIKES_PER_CALL_MAX >= CANDIDATES_PER_BALLOT_MAX  # noqa: S101 a ballot is never split
 assert BALLOTS_PER_BATCH_MAX <= BALLOTS_QUEUED_MAX  # noqa: S101
 assert ENTRIES_PER_FLUSH_MAX * LIKES_PER_CALL_MAX >= LIKES_PER_FLUSH_MAX  # noqa: S101
+assert KEPT_S_MAX < KEPT_LIFE_S  # noqa: S101
 assert 2 * REPLICA_WAIT_MS < STORE_TIMEOUT_S * 1_000  # noqa: S101 WAIT, then WAITAOF

@@ -113,6 +113,11 @@ REPAIRED = Counter(
     "Shards rebuilt from the ledger since they were behind it. Any: find out why the store has lost likes.",
     ["campaign"],
 )
+PUT_BACK = Counter(
+    "dianzan_put_back_likes_total",
+    "Likes that the ledger had lost and the store still kept, put back. Any: PostgreSQL came back older; find out why.",
+    ["campaign"],
+)
 RECONCILED_TIMESTAMP = Gauge(
     "dianzan_reconciled_timestamp_seconds",
     "Unix time of the last comparison of store and ledger over all campaigns. Over 5 min ago: one of them is away.",

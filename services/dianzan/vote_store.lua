@@ -201,6 +201,14 @@ local function announce_v1(keys, args)
   return redis.status_reply('OK')
 end
 
+-- Whether the fields of an entry are those of this batch.
+local function of_batch(fields, batch)
+  for f = 1, #fields, 2 do
+    if fields[f] == 'b' then return fields[f + 1] == batch end
+  end
+  return false
+end
+
 -- Remove committed entries. An entry goes only if it still carries the batch id that was committed: after a failover
 -- another entry can wear the same id.
 -- KEYS  stream    ARGV  pairs of entry id, batch id      Returns the number removed.
@@ -208,16 +216,28 @@ local function remove_v1(keys, args)
   local removed = 0
   for i = 1, #args, 2 do
     local found = redis.call('XRANGE', keys[1], args[i], args[i])[1]
-    if found then
-      local fields = found[2]
-      for f = 1, #fields, 2 do
-        if fields[f] == 'b' and fields[f + 1] == args[i + 1] then
-          removed = removed + redis.call('XDEL', keys[1], args[i])
-        end
-      end
+    if found and of_batch(found[2], args[i + 1]) then
+      removed = removed + redis.call('XDEL', keys[1], args[i])
     end
   end
   return removed
+end
+
+-- Remove committed entries as remove_v1 does, and keep them in another stream, by the instant of this.
+-- KEYS  stream, kept    ARGV  the most entries kept, their life in seconds from the last one on, then pairs of
+-- entry id, batch id    Returns the number removed.
+local function keep_v1(keys, args)
+  local kept = 0
+  for i = 3, #args, 2 do
+    local found = redis.call('XRANGE', keys[1], args[i], args[i])[1]
+    if found and of_batch(found[2], args[i + 1]) then
+      redis.call('XADD', keys[2], 'MAXLEN', '~', args[1], '*', unpack(found[2]))
+      redis.call('XDEL', keys[1], args[i])
+      kept = kept + 1
+    end
+  end
+  if kept > 0 then redis.call('EXPIRE', keys[2], args[2]) end
+  return kept
 end
 
 -- What a shard counts, and the likes that wait for the ledger, of one instant.
@@ -235,6 +255,7 @@ redis.register_function('like_v1', like_v1)
 redis.register_function('open_v1', open_v1)
 redis.register_function('document_v1', document_v1)
 redis.register_function('announce_v1', announce_v1)
+redis.register_function('keep_v1', keep_v1)
 -- Closing and removing must work in a full store too: refusing likes and freeing memory is how it recovers.
 redis.register_function{ function_name = 'clear_v1', callback = clear_v1, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'close_v1', callback = close_v1, flags = { 'allow-oom' } }

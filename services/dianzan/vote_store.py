@@ -14,6 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from dianzan import keys, store_promise, wire
 from dianzan.campaign import Document, Rules
 from dianzan.errors import StoreError, StoreUnavailable
+from dianzan.limits import KEPT_ENTRIES_MAX, KEPT_LIFE_S
 from dianzan.store_nodes import Node, StoreNodes
 
 _GATE: Final = struct.Struct(">IHBIQQ")
@@ -182,6 +183,32 @@ class VoteStore:
         """Remove entries by (entry id, batch id); an entry that now carries another batch id stays."""
         pairs = [part for pair in committed for part in pair]
         return int(await self._call("remove_v1", [keys.stream(campaign, shard)], *pairs))
+
+    async def keep_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
+        """Remove entries as `remove_entries` does, and keep them in a stream beside, until `drop_kept`.
+
+        Raises redis.OutOfMemoryError, with nothing done, where the store is full.
+        """
+        names = [keys.stream(campaign, shard), keys.kept(campaign, shard)]
+        pairs = [part for pair in committed for part in pair]
+        client = (await self._at(names[0])).client
+        return int(await client.fcall("keep_v1", 2, *names, str(KEPT_ENTRIES_MAX), str(KEPT_LIFE_S), *pairs))
+
+    async def read_kept(self, campaign: str, shard: int, count: int, *, after: bytes | None = None) -> Entries:
+        """Like `read_entries`, of the entries kept; their ids are other ones than in the stream."""
+        kept, start = keys.kept(campaign, shard), "-" if after is None else f"({after.decode()}"
+        return cast("Entries", await self._held(kept, lambda asked: asked.xrange(kept, min=start, count=count)))
+
+    async def drop_kept(self, campaign: str, shard: int, before_ms: int) -> int:
+        """Drop entries kept before an instant of the store's clock; returns how many went."""
+        kept = keys.kept(campaign, shard)
+        client = (await self._at(kept)).client
+        return int(await client.xtrim(kept, minid=str(before_ms), approximate=False))
+
+    async def clock_ms(self, campaign: str, shard: int) -> int:
+        """The clock of the server that holds a shard, in Unix milliseconds."""
+        seconds, micros = await (await self._at(keys.gate(campaign, shard))).client.time()
+        return int(seconds * 1000 + micros // 1000)
 
     async def backlog(self, campaign: str, shards: int) -> list[int | None]:
         """Entries waiting in each shard's stream, None where its server does not answer.

@@ -30,7 +30,7 @@ def create_app(settings: WorkerSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         ledger = await Ledger.connect(settings.database_url)
         store = VoteStore(connect(settings.redis_url, replicated=settings.store_mode == "replicated"))
-        consumer = Consumer(store, ledger)
+        consumer = Consumer(store, ledger, keep_s=settings.keep_committed_s)
         loop = FlushLoop(consumer, ledger, store, flush_every_s=settings.flush_every_s)
         app.state.loop = loop
         flushing = background.spawn("flush", loop.run())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from redis.exceptions import OutOfMemoryError, RedisError
@@ -15,7 +16,7 @@ from dianzan.campaign import State
 from dianzan.clock import now_ms
 from dianzan.errors import EntryUndecodable, StoreError
 from dianzan.ledger import AWAY, REFUSED, Ledger, ShardFlush, StoredCampaign
-from dianzan.limits import ENTRIES_PER_FLUSH_MAX, LIKES_PER_FLUSH_MAX
+from dianzan.limits import ENTRIES_PER_FLUSH_MAX, KEPT_PER_READ, LIKES_PER_FLUSH_MAX
 from dianzan.vote_store import Entries, VoteStore
 from dianzan.wire import Entry
 
@@ -23,6 +24,7 @@ _log = logs.get(__name__)
 
 BACKOFF_S_MAX = 2.0
 UNDECODABLE_REPORTED_MAX = 10_000  # bounds the memory of what was reported
+LOCK_TRIES, LOCK_PAUSE_S = 20, 0.05  # a second: longer than another worker's flush of a full page, 0.2 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,13 @@ class Consumer:
 
     Store down: nothing is read, the flush is tried again. Postgres down: nothing is removed, likes wait in the
     streams and cost only delay. Killed between COMMIT and removal: the likes are read again and add zero.
+
+    `keep_s`: seconds for which entries that are committed stay in the store beside the streams, for a Postgres that
+    comes back older (a standby that lagged, a backup); 0 keeps none. All workers must keep alike.
     """
 
-    def __init__(self, store: VoteStore, ledger: Ledger) -> None:
-        self._store, self._ledger = store, ledger
+    def __init__(self, store: VoteStore, ledger: Ledger, *, keep_s: float = 0) -> None:
+        self._store, self._ledger, self._keep_s = store, ledger, keep_s
         self._reported: set[tuple[str, int, bytes]] = set()
 
     async def run_once(self, campaign: StoredCampaign, shard: int) -> Flush:
@@ -76,6 +81,26 @@ class Consumer:
     async def reconcile(self, campaign: StoredCampaign, shard: int) -> dict[int, int] | None:
         """By how many likes of each candidate the store is ahead of the ledger (behind: negative); equal ones left out.
 
+        Where it is ahead, what is kept of the shard is put back into the ledger first. Kept entries are dropped only
+        here, where nothing is missing, and by their age when the comparison began: while Postgres is away they stay,
+        however long, until it has been seen whether it came back older.
+
+        None where nothing can be said now; see `_compare`.
+        """
+        if not self._keep_s:
+            return await self._compare(campaign, shard)
+        began_ms = await self._store.clock_ms(campaign.id, shard)
+        drift = await self._compare(campaign, shard)
+        if drift and max(drift.values()) > 0:
+            await self.put_back(campaign, shard)
+            drift = await self._compare(campaign, shard)
+        if drift == {}:
+            await self._store.drop_kept(campaign.id, shard, began_ms - int(self._keep_s * 1000))
+        return drift
+
+    async def _compare(self, campaign: StoredCampaign, shard: int) -> dict[int, int] | None:
+        """What `reconcile` says, before anything is put back.
+
         A flush that compares on its way. The store's counters and its whole stream are read at one instant, when the
         counters are the likes committed and those in the stream, each once. All of the stream is inserted, and what is
         new added to the counts; the shard's lock keeps every other worker from committing meanwhile. So the counts
@@ -87,7 +112,7 @@ class Consumer:
         None where nothing can be said now: another worker holds the lock, the stream is longer than one flush or holds
         an entry that nobody can read, or the shard has lost its gate meanwhile.
         """
-        async with self._ledger.locked_shard(campaign.number, shard) as flush:
+        async with self._locked(campaign, shard) as flush:
             if flush is None:
                 return None
             counters, raw = await self._store.shard_view(campaign.id, shard, ENTRIES_PER_FLUSH_MAX + 1)
@@ -104,22 +129,64 @@ class Consumer:
         await self._remove(campaign.id, shard, entries)
         return {index: ahead for index, ahead in drift.items() if ahead}
 
+    async def put_back(self, campaign: StoredCampaign, shard: int) -> None:
+        """Insert what is kept of a shard, a page a transaction; what the ledger has adds zero.
+
+        Kept entries were all counted by this store, so what they add brings the ledger no further than the store.
+        Broken off it is done again, and where another worker keeps the lock it is left to the next comparison.
+        """
+        inserted = 0
+        after: bytes | None = None
+        while True:
+            async with self._locked(campaign, shard) as flush:
+                if flush is None:
+                    break
+                # Read inside the lock: a restore that gives likes up has cleared them, or waits for this page.
+                page = await self._store.read_kept(campaign.id, shard, KEPT_PER_READ, after=after)
+                if not page:
+                    break
+                entries = [e for e in (self._unpack(campaign.id, shard, *each) for each in page) if e is not None]
+                added = await self._insert(flush, campaign.id, shard, entries)
+            after = page[-1][0]
+            metrics.PUT_BACK.labels(campaign.id).inc(added)
+            inserted += added
+        if inserted:
+            _log.error("likes that the ledger had lost are put back", campaign=campaign.id, shard=shard, likes=inserted)
+
+    @asynccontextmanager
+    async def _locked(self, campaign: StoredCampaign, shard: int) -> AsyncIterator[ShardFlush | None]:
+        """`locked_shard`, after the flush that another worker may be in the middle of; None where that does not end."""
+        for _ in range(LOCK_TRIES):
+            async with self._ledger.locked_shard(campaign.number, shard) as flush:
+                if flush is not None:
+                    yield flush
+                    return
+            await asyncio.sleep(LOCK_PAUSE_S)
+        yield None
+
     async def _insert(self, flush: ShardFlush, campaign: str, shard: int, entries: Sequence[Entry]) -> int:
         await flush.estimate_people(await self._people(campaign, shard, entries))
         return await flush.insert(entries)
 
     async def _remove(self, campaign: str, shard: int, entries: Iterable[Entry]) -> int:
         committed = [(entry.entry_id, entry.batch) for entry in entries]
-        return await self._store.remove_entries(campaign, shard, committed) if committed else 0
+        if not committed:
+            return 0
+        if self._keep_s:
+            try:
+                return await self._store.keep_entries(campaign, shard, committed)
+            except OutOfMemoryError as error:
+                # This flush empties a full store: rather likes that are not kept than likes that wait.
+                metrics.FLUSH_ERRORS.labels(type(error).__name__).inc()
+                _log.warning("committed likes are not kept: the store is full", campaign=campaign, shard=shard)
+        return await self._store.remove_entries(campaign, shard, committed)
 
     async def _read(self, campaign: str, shard: int) -> tuple[list[Entry], int]:
         entries: list[Entry] = []
         undecodable = likes = 0
         async for entry_id, fields in self._oldest(campaign, shard):
-            try:
-                entry = wire.unpack_entry(entry_id, fields)
-            except EntryUndecodable as error:
-                self._report_once(campaign, shard, entry_id, error)
+            entry = self._unpack(campaign, shard, entry_id, fields)
+            if entry is None:
                 undecodable += 1
                 continue
             likes += entry.like_count
@@ -139,6 +206,14 @@ class Consumer:
             if len(page) < ENTRIES_PER_FLUSH_MAX:
                 return
             last = page[-1][0]
+
+    def _unpack(self, campaign: str, shard: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
+        """None where nobody here can read it."""
+        try:
+            return wire.unpack_entry(entry_id, fields)
+        except EntryUndecodable as error:
+            self._report_once(campaign, shard, entry_id, error)
+            return None
 
     def _report_once(self, campaign: str, shard: int, entry_id: bytes, error: EntryUndecodable) -> None:
         # The entry is read again ten times a second; the gauge goes on telling.

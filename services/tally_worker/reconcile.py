@@ -27,10 +27,10 @@ class Reconciler:
 
     A shard behind the ledger has lost marks too (its store was brought back from an older copy) and would count their
     likes again: its gate is taken, and whichever worker comes first rebuilds it from the ledger. A shard ahead shows
-    that the ledger has lost rows (Postgres was brought back): nothing is changed, since the store is then the only
-    witness; an operator decides (`dianzan restore --accept-ledger`). A shard that had no gate before is left to
-    `dianzan restore`. What is closed in the ledger and open in the store is closed again. A store or Postgres that is
-    down only puts the look off.
+    that the ledger has lost rows (Postgres was brought back): what the store has kept of them is put back. For the rest
+    nothing is changed, since the store is then the only witness; an operator decides (`dianzan restore
+    --accept-ledger`). A shard that had no gate before is left to `dianzan restore`. What is closed in the ledger and
+    open in the store is closed again. A store or Postgres that is down only puts the look off, until they answer.
     """
 
     def __init__(self, store: VoteStore, ledger: Ledger, consumer: Consumer, restorer: Restorer) -> None:
@@ -43,6 +43,7 @@ class Reconciler:
                 await self.run_once()
             except (*AWAY, RedisError, StoreError) as error:
                 _log.warning("the comparison is put off", reason=f"{type(error).__name__}: {error}")
+                disturbed.set()  # else it would wait a minute, though the flush has long found the store again
             try:
                 async with asyncio.timeout(RECONCILE_EVERY_S):
                     await disturbed.wait()
@@ -56,7 +57,7 @@ class Reconciler:
         for campaign in await self._ledger.campaigns():
             if campaign.state.is_over:
                 await self._close_again(campaign)
-            elif campaign.state is State.published:
+            if campaign.state in (State.published, State.closed):
                 try:
                     await self._look(campaign)
                 except REFUSED as error:  # as in the flush: its likes wait, and hold back no other campaign
@@ -71,7 +72,8 @@ class Reconciler:
 
     async def _look(self, campaign: StoredCampaign) -> None:
         drifts: dict[int, dict[int, int]] = {}
-        for shard in await self._store.gates_open(campaign.id, campaign.rules.shards):
+        missing = await self._store.gates_missing(campaign.id, campaign.rules.shards)
+        for shard in [shard for shard in range(campaign.rules.shards) if shard not in missing]:
             drift = await self._consumer.reconcile(campaign, shard)
             if drift:
                 drifts[shard] = drift
@@ -80,6 +82,8 @@ class Reconciler:
         if drifts:
             _log.error("store and ledger differ", campaign=campaign.id, ahead_by_shard=drifts)
         behind = await self._store.gates_behind(campaign.id, campaign.rules.shards)
+        for shard in behind:
+            await self._consumer.put_back(campaign, shard)  # a rebuild clears what is kept
         if behind:
             await self._repair(campaign.id, behind)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from dianzan.limits import KEPT_S_MAX
 from dianzan.settings import Settings
 
 
@@ -11,4 +12,10 @@ class WorkerSettings(Settings):
     """What the tally worker adds to the shared settings."""
 
     worker_port: int = Field(default=8002, ge=0, le=65_535, description="Port of the worker's health and metrics.")
+    keep_committed_s: float = Field(
+        default=0,
+        ge=0,
+        le=KEPT_S_MAX,
+        description="Seconds for which the store keeps committed likes, for a PostgreSQL that comes back older.",
+    )
     flush_every_s: float = Field(default=0.1, gt=0, le=2, description="Pause after a round that found nothing.")

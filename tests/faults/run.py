@@ -13,6 +13,7 @@ from dianzan.campaign import Document
 from tests.faults.checker import Violation, check
 from tests.faults.load import Load
 from tests.faults.world import World
+from tests.support.wait import until
 
 SERVING_S_MAX = 10.0
 READ_EVERY_S = 0.25
@@ -31,6 +32,7 @@ class Run:
     sealed_s: float | None = None
     apis_healed: list[int] = field(default_factory=lambda: [0, 1])
     undurable: list[tuple[float, float]] = field(default_factory=list)
+    lacking: list[tuple[float, float]] = field(default_factory=list)
     published: list[tuple[float, Mapping[str, int]]] = field(default_factory=list)
     record: list[tuple[str, str]] | None = None
 
@@ -49,6 +51,19 @@ class Run:
         began_s = time.monotonic()
         yield
         self.undurable.append((began_s, time.monotonic()))
+
+    @asynccontextmanager
+    async def ledger_lacks(self) -> AsyncIterator[None]:
+        """Likes are taken from the ledger inside the block, which ends when all are published again."""
+        began_s, (_read_s, before) = time.monotonic(), self.published[-1]
+        yield
+        seen = len(self.published)
+
+        async def whole() -> bool:
+            return any(all(found[code] >= before[code] for code in before) for _, found in self.published[seen:])
+
+        await until(whole, within_s=30, what="what the ledger had lost is published again")
+        self.lacking.append((began_s, time.monotonic()))
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,7 @@ async def run_cycle(world: World, fault: Fault, rng: random.Random, *, likes: in
     load.journal.close()
     truth = await world.truth(document, run.published)
     truth.sealed_s, truth.undurable, truth.record = run.sealed_s, run.undurable, run.record
+    truth.lacking = run.lacking
     violations = check(load.journal.attempts, truth)
     if serving_s is not None and serving_s > run.serving_s_max:
         violations.append(Violation("slow", f"serving again took {serving_s:.1f} s of {run.serving_s_max:.0f}"))

@@ -228,12 +228,12 @@ async def worker_rebuilds(run: Run) -> None:
     run.load.voter_count = 40  # who ask again for what they have liked
     await run.load.until_liked(100)
     async with _clock_of(run, first) as clock:
-        second.signal(signal.SIGSTOP)
+        clock.jump("+1y")
+        await _reads(first, "+1y")
         try:
-            clock.jump("+1y")
-            await _reads(first, "+1y")
             async with run.load.quiet():
                 await run.world.at_rest(run.document)
+                second.signal(signal.SIGSTOP)  # at rest, since in the middle of a flush it would hold a shard's lock
                 await _lose_a_shard(run)
                 run.world.proxies["worker0-store"].cut()  # a disturbance: it compares
                 await _rebuilt(run)

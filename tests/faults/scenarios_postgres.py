@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -17,6 +17,8 @@ from tests.faults.proxy import Mode
 from tests.faults.registry import scenario
 from tests.faults.run import Run
 from tests.faults.world import World, single_world
+
+FILL_BYTES = 1 << 20
 
 
 async def _restart(run: Run) -> None:
@@ -101,12 +103,19 @@ async def small_ledger_world(folder: Path) -> AsyncIterator[World]:
         yield world
 
 
+def _fill_disk(filler: Path) -> None:
+    """Write until nothing is left of the disk."""
+    free = shutil.disk_usage(filler.parent).free
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        for _ in range(free // FILL_BYTES + 2):
+            file.write(bytes(FILL_BYTES))
+
+
 @scenario("PostgreSQL's disk is full", world=small_ledger_world, needs=("root",), full=5)
 async def disk_full(run: Run) -> None:
     postgres, began_s = run.world.postgres, time.monotonic()
     filler = postgres.folder / "filler"
-    free = shutil.disk_usage(postgres.folder).free
-    filler.write_bytes(b"\0" * free)
+    await asyncio.to_thread(_fill_disk, filler)  # else voters and proxies stood still for a second meanwhile
     await asyncio.sleep(4)
     every_like_went_on(run, began_s)
     filler.unlink()

@@ -35,10 +35,25 @@ class StandbyWorld(World):
 
     async def promote(self) -> None:
         """Lose the primary with its disk, and lead everybody to the standby."""
-        lost = self.postgres
-        await asyncio.to_thread(lost.kill)
-        await asyncio.to_thread(lost.stop_leftovers)
-        await asyncio.to_thread(shutil.rmtree, lost.folder)
+        await self.lose_primary()
+        await self.lead_to_standby()
+
+    async def leave_behind(self) -> None:
+        """From now on the standby receives nothing, and nobody waits for it."""
+        connection = await asyncpg.connect(database_url(self.postgres.folder), ssl=False)
+        await connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+        await connection.execute("SELECT pg_reload_conf()")
+        await connection.close()
+        await asyncio.to_thread(self.standby.kill)
+
+    async def lose_primary(self) -> None:
+        """Lose the primary with its disk."""
+        await asyncio.to_thread(self.postgres.kill)
+        await asyncio.to_thread(self.postgres.stop_leftovers)
+        await asyncio.to_thread(shutil.rmtree, self.postgres.folder / "cluster")
+
+    async def lead_to_standby(self) -> None:
+        """Promote the standby, and lead everybody to it."""
         await asyncio.to_thread(self.standby.promote)
         self.postgres = self.standby
         self.moving.target = ("127.0.0.1", self.postgres.port)

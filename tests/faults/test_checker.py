@@ -118,6 +118,20 @@ def test_a_published_number_that_falls_is_found_even_where_it_rises_again() -> N
     assert kinds(journal(), replace(found, published=published)) == {"fell"}
 
 
+def test_a_published_number_may_fall_only_while_the_ledger_lacks_likes() -> None:
+    found = truth()
+    published = [*found.published[:2], (2.0, {"c01": 0, "c02": 0}), found.published[2]]
+    dips = replace(found, published=published)
+    assert kinds(journal(), replace(dips, lacking=[(1.8, 3.0)])) == set()
+    assert kinds(journal(), replace(dips, lacking=[(2.5, 3.0)])) == {"fell"}
+
+
+def test_a_published_number_that_is_less_after_the_ledger_lacked_likes_has_fallen() -> None:
+    found = truth()
+    published = [*found.published[:2], (2.0, {"c01": 0, "c02": 0}), (4.0, {"c01": 0, "c02": 1}), found.published[2]]
+    assert kinds(journal(), replace(found, published=published, lacking=[(1.8, 3.0)])) == {"fell"}
+
+
 def test_a_candidate_that_vanishes_from_the_published_numbers_has_fallen() -> None:
     found = truth()
     published = [*found.published[:2], (2.0, {"c01": 1}), found.published[2]]

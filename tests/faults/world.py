@@ -192,7 +192,7 @@ class World:
         day = document.rules.window_at(document.rules.opens_ms).day
         codes = dict(enumerate(document.candidates, 1))
         counted = await recount(self.stores.store, self.stores.ledger, stored)
-        rows = await self._rows(stored.number)
+        rows = await self.rows(stored.number)
         return Truth(
             quota=document.rules.likes_per_window,
             receipt_of=lambda code, voter: document.key.receipt(day, document.index_of[code], voter),
@@ -202,8 +202,9 @@ class World:
             published=[*published, (time.monotonic(), await self.published(document.rules.id))],
         )
 
-    async def _rows(self, number: int) -> list[tuple[int, bytes]]:
-        connection = await asyncpg.connect(self.addresses.database_url, ssl=False)
+    async def rows(self, number: int, url: str = "") -> list[tuple[int, bytes]]:
+        """Candidate and voter of every row of a campaign, in the ledger or in that at `url`."""
+        connection = await asyncpg.connect(url or self.addresses.database_url, ssl=False)
         try:
             found = await connection.fetch("SELECT candidate, voter FROM likes WHERE campaign = $1", number)
         finally:

@@ -43,6 +43,7 @@ QUIET_WHEN_WELL = (
     "WorkerStalled",
     "StoreBehind",
     "LedgerBehind",
+    "LedgerPutBack",
     "ShardsRepaired",
     "NotReconciled",
     "InstanceDown",

@@ -9,15 +9,18 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as Disconnected
 
 from dianzan import keys, metrics
 from dianzan.ledger import Ledger
 from dianzan.like_link import LikeLink
 from dianzan.restore import Restorer
+from dianzan.vote_store import VoteStore
 from tally_worker import reconcile
 from tally_worker.consumer import Consumer
 from tally_worker.reconcile import Reconciler
-from tests.support.store_state import Dump, dump
+from tests.support.nodes import one_server
+from tests.support.store_state import bring_back, dump
 from tests.support.wait import until
 from tests.support.way import Way, ballots, make_way
 
@@ -39,14 +42,6 @@ def drift(way: Way, direction: str) -> float:
     """What the metric says of the campaign."""
     likes: float = metrics.DRIFT.labels(way.campaign.id, direction)._value.get()
     return likes
-
-
-async def bring_back(client: Redis, copy: Dump) -> None:
-    """The store as it was when the copy was made."""
-    await client.flushdb()
-    for key, value in copy.items():
-        assert value is not None
-        await client.restore(key, 0, value)
 
 
 async def test_likes_that_wait_in_the_streams_are_no_difference(way: Way, reconciler: Reconciler) -> None:
@@ -209,6 +204,28 @@ async def test_a_disturbance_brings_the_next_look_forward(
         await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", 3)
         disturbed.set()
         await until(_looked(way, 3), what="the look after a disturbance")
+
+
+async def test_a_look_that_a_lost_connection_puts_off_is_soon_made(
+    valkey: Redis, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "SETTLE_S", 0.05)
+    lost = 0
+
+    async def gates_missing(campaign: str, shards: int) -> list[int]:
+        nonlocal lost
+        if lost == 0:
+            lost += 1
+            raise Disconnected("a connection that was reset while nobody used it")
+        return await way.store.gates_missing(campaign, shards)
+
+    unlucky = VoteStore(one_server(valkey))
+    monkeypatch.setattr(unlucky, "gates_missing", gates_missing)
+    await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", 3)
+    restorer = Restorer(way.store, way.ledger, way.lifecycle)
+    async with _running(Reconciler(unlucky, way.ledger, Consumer(way.store, way.ledger), restorer)):
+        await until(_looked(way, 3), what="the look after the one that was put off")
+    assert lost == 1
 
 
 def _looked(way: Way, ahead: int) -> Callable[[], Awaitable[bool]]:

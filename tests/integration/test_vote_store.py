@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from dianzan import keys, store_promise, wire
-from dianzan.campaign import State
+from dianzan.campaign import Document, State
 from dianzan.clock import now_ms
 from dianzan.errors import (
     StoreError,
 )
 from dianzan.like_link import LikeLink
+from dianzan.limits import KEPT_LIFE_S
 from dianzan.store_promise import DURABLE_SETTINGS, LIBRARY_VERSION
 from dianzan.vote_store import VoteStore
+from dianzan.wire import Entry
 from tests.support.casting import (
     call_of,
     cast,
@@ -29,6 +31,7 @@ from tests.support.casting import (
     waiting,
 )
 from tests.support.store_state import configured, dump, opened
+from tests.support.wait import until
 
 A, B = voter("a"), voter("b")
 
@@ -125,6 +128,81 @@ async def test_an_entry_is_removed_once_and_only_with_its_own_batch(store: VoteS
     assert await remove([(first.entry_id, first.batch)]) == 0
     assert await remove([(second.entry_id, second.batch), (second.entry_id, second.batch)]) == 1
     assert await store.backlog(campaign.rules.id, 1) == [0]
+
+
+# ---- keep_v1 --------------------------------------------------------------------------------------------------------
+
+
+async def kept(store: VoteStore, campaign: Document, *, after: bytes | None = None) -> list[Entry]:
+    """Every entry kept of shard 0, oldest first."""
+    return [wire.unpack_entry(*each) for each in await store.read_kept(campaign.rules.id, 0, 100, after=after)]
+
+
+async def test_an_entry_is_kept_once_and_only_with_its_own_batch(
+    client: Redis, store: VoteStore, link: LikeLink
+) -> None:
+    campaign = await opened(store)
+    await cast(link, campaign, (A, [1]))
+    await cast(link, campaign, (B, [1]))
+    first, second = await waiting(store, campaign)
+    name = campaign.rules.id
+
+    assert await store.keep_entries(name, 0, [(first.entry_id, os.urandom(8)), (b"5-1", first.batch)]) == 0
+    assert (await waiting(store, campaign), await kept(store, campaign)) == ([first, second], [])
+    assert await store.keep_entries(name, 0, [(first.entry_id, first.batch)] * 2) == 1
+    assert await store.keep_entries(name, 0, [(second.entry_id, second.batch)]) == 1
+
+    assert await waiting(store, campaign) == []
+    found = await kept(store, campaign)
+    assert [(e.batch, e.ballots) for e in found] == [(e.batch, e.ballots) for e in (first, second)]
+    assert await kept(store, campaign, after=found[0].entry_id) == found[1:]
+    assert 0 < await client.ttl(keys.kept(name, 0)) <= KEPT_LIFE_S
+
+
+async def test_what_was_kept_before_an_instant_is_dropped(store: VoteStore, link: LikeLink) -> None:
+    campaign = await opened(store)
+    for liker in (A, B):
+        await cast(link, campaign, (liker, [1]))
+        [entry] = await waiting(store, campaign)
+        await store.keep_entries(campaign.rules.id, 0, [(entry.entry_id, entry.batch)])
+        await until(_later_than(store, campaign), what="the store's next millisecond")
+    first, second = await kept(store, campaign)
+
+    def ms(entry: Entry) -> int:
+        return int(entry.entry_id.partition(b"-")[0])
+
+    assert await store.drop_kept(campaign.rules.id, 0, ms(first)) == 0
+    assert await store.drop_kept(campaign.rules.id, 0, ms(second)) == 1
+    assert await kept(store, campaign) == [second]
+    assert await store.drop_kept(campaign.rules.id, 0, await store.clock_ms(campaign.rules.id, 0)) == 1
+
+
+def _later_than(store: VoteStore, campaign: Document) -> Callable[[], Awaitable[bool]]:
+    async def later() -> bool:
+        newest = (await kept(store, campaign))[-1].entry_id
+        return await store.clock_ms(campaign.rules.id, 0) > int(newest.partition(b"-")[0])
+
+    return later
+
+
+async def test_no_more_entries_are_kept_than_the_most(client: Redis, store: VoteStore) -> None:
+    names, node_entries = [keys.stream("c", 0), keys.kept("c", 0)], 100  # a stream is trimmed by whole nodes
+    for number in range(3 * node_entries):
+        await client.xadd(names[0], {"v": "1", "b": "batch"}, id=f"{number + 1}-0")
+        assert await client.fcall("keep_v1", 2, *names, "10", "60", f"{number + 1}-0", "batch") == 1
+
+    assert await client.xlen(names[0]) == 0
+    assert 10 <= await client.xlen(names[1]) <= 10 + node_entries
+
+
+async def test_a_full_store_keeps_nothing_and_removes_nothing(client: Redis, store: VoteStore, link: LikeLink) -> None:
+    campaign = await opened(store)
+    await cast(link, campaign, (A, [1]))
+    [entry] = await waiting(store, campaign)
+    async with configured(client, "maxmemory", "1mb"):
+        with pytest.raises(OutOfMemoryError):
+            await store.keep_entries(campaign.rules.id, 0, [(entry.entry_id, entry.batch)])
+    assert (await waiting(store, campaign), await kept(store, campaign)) == ([entry], [])
 
 
 # ---- the library and the promise ------------------------------------------------------------------------------------

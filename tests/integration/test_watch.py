@@ -150,7 +150,8 @@ async def test_another_version_of_the_library_breaks_the_promise(client: Redis, 
 
 
 async def test_a_newer_library_serves_too(client: Redis, store: VoteStore, watch: StoreWatch) -> None:
-    newer = store_promise.library_source().replace("LIBRARY_VERSION = 2", "LIBRARY_VERSION = 3")
+    version = store_promise.LIBRARY_VERSION
+    newer = store_promise.library_source().replace(f"LIBRARY_VERSION = {version}", f"LIBRARY_VERSION = {version + 1}")
     await client.function_load(newer, replace=True)
     try:
         await watch.refresh()

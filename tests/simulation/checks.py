@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dianzan import keys
 from tests.simulation.ledger_server import Identity
-from tests.simulation.plan import CAMPAIGN
 from tests.simulation.voters import Attempt
 
 if TYPE_CHECKING:
@@ -70,16 +68,13 @@ def _likes(world: World) -> Iterator[str]:
 
 def _counts(world: World) -> Iterator[str]:
     """At rest the store's counters, the counts and the ledger's rows are equal."""
-    store: Counter[int] = Counter()
-    for shard in range(world.plan.shards):
-        found = world.cluster.value(keys.counts(CAMPAIGN, shard)) or {}
-        store.update({int(candidate): int(likes) for candidate, likes in found.items()})
+    store = world.store_counts()
     rows = world.ledger.per_candidate(world.ledger.every_row())
     counts = world.ledger.counted()
     if counts != rows:
         yield f"the counts are {counts}, the ledger's rows {rows}"
     if store != rows:
-        yield f"the store counts {dict(store)}, the ledger's rows {rows}"
+        yield f"the store counts {store}, the ledger's rows {rows}"
 
 
 def _answers(world: World) -> Iterator[str]:

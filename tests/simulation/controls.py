@@ -18,6 +18,7 @@ CONTROLS: Final = {
     "counts-by-rows-read": "the counts grow by the rows read, not by those inserted",
     "no-unique-key": "the ledger takes the same like twice",
     "everysec": "the store answers before its disk holds a like, and crashes",
+    "keeps-nothing": "the ledger comes back older, and the store has kept nothing of what it lacks",
     "marks-expire": "marks expire inside their window",
 }
 

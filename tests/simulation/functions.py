@@ -181,6 +181,19 @@ def remove_v1(server: Data, keys: Sequence[bytes], args: Sequence[bytes]) -> Any
     return removed
 
 
+def keep_v1(server: Data, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
+    """Remove committed entries by id and batch id, and keep them in the second stream; for ever and any number."""
+    stream = server.data.get(keys[0])
+    kept = 0
+    for entry_id, batch in zip(args[2::2], args[3::2], strict=True):
+        found = stream.entries.get(entry_id) if stream else None
+        if found is not None and found[b"b"] == batch:
+            server.write("XADD", keys[1], server.next_id(keys[1]), found)
+            server.write("XDEL", keys[0], entry_id)
+            kept += 1
+    return kept
+
+
 FUNCTIONS: dict[bytes, Callable[[Data, Sequence[bytes], Sequence[bytes]], Any]] = {
     function.__name__.encode(): function
     for function in (
@@ -192,5 +205,6 @@ FUNCTIONS: dict[bytes, Callable[[Data, Sequence[bytes], Sequence[bytes]], Any]] 
         document_v1,
         announce_v1,
         remove_v1,
+        keep_v1,
     )
 }

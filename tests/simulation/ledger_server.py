@@ -35,7 +35,7 @@ class Transaction:
 
 
 class LedgerServer:
-    """One server with a synchronous standby: what is committed stays."""
+    """One server with a synchronous standby: what is committed stays, unless `come_back_older` is called."""
 
     def __init__(self, loop: SimLoop, campaign: StoredCampaign, *, broken: Collection[str] = ()) -> None:
         self._loop = loop
@@ -52,6 +52,7 @@ class LedgerServer:
         self.up = True
         self.fuse, self.moment = 0, ""  # commits until it crashes, and when: before or after
         self._open: list[Transaction] = []
+        self._committed: list[tuple[float, Transaction]] = []  # oldest first
         self._locked: dict[str, Transaction] = {}
         self._asking: dict[str, list[tuple[Transaction, Answer]]] = {}
         self._inserting: list[tuple[Transaction, Callable[[], None]]] = []
@@ -149,6 +150,7 @@ class LedgerServer:
         self.counts.update(transaction.counted)
         for change in transaction.changes:
             change()
+        self._committed.append((self._loop.time(), transaction))
         self._end(transaction)
 
     def roll_back(self, transaction: Transaction) -> None:
@@ -185,6 +187,17 @@ class LedgerServer:
         self._locked.clear()
         self._asking.clear()
         self._inserting.clear()
+
+    def come_back_older(self, since_s: float) -> None:
+        """Lose its machine; who takes its place lacks every like that was committed since then."""
+        self.note("ledger", "older", since_s)
+        self.crash()
+        while self._committed and self._committed[-1][0] > since_s:
+            _at_s, transaction = self._committed.pop()
+            for identity in transaction.rows:
+                del self.rows[identity]
+            self.copies -= transaction.copies
+            self.counts -= transaction.counted
 
     # ---- the campaign's row -----------------------------------------------------------------------------------------
 

@@ -22,6 +22,10 @@ MIDNIGHT_MS = 1_772_380_800_000  # four hours later a new window begins
 FAULTS = ("kill", "sigterm", "cut", "lossy", "slow", "store", "ledger", "failover", "clock")
 
 
+LAG_S_MAX = 1.0  # of the ledger that comes back older
+CLOCKS_APART_S_MAX = 18.0  # of two store servers: what one kept may look so much older to the other
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One history's frame."""
@@ -42,6 +46,8 @@ class Plan:
     fault_every_s: float
     seal: str  # "", "after" the faults or "during" them
     loses_store: bool
+    keep_s: float  # for which the store keeps what is committed
+    ledger_older: bool  # the ledger comes back without the likes of the last moments, which the store has kept
 
     @property
     def rules(self) -> Rules:
@@ -95,6 +101,8 @@ def draw(rng: Random, *, replicated: bool = False) -> Plan:
     replicated = (rng.random() < 0.5) or replicated
     shards = rng.randint(1, 3)
     wanted = [fault for fault in FAULTS if rng.random() < 0.6]
+    seal = rng.choice(["", "after", "during"])
+    loses_store, keeps = rng.random() < 0.15, rng.random() < 0.4
     return Plan(
         shards=shards,
         quota=rng.randint(1, 3),
@@ -110,6 +118,8 @@ def draw(rng: Random, *, replicated: bool = False) -> Plan:
         fault_s=rng.uniform(0.8, 3.5),
         faults=tuple(wanted),
         fault_every_s=rng.choice([0.1, 0.3, 0.6]),
-        seal=rng.choice(["", "after", "during"]),
-        loses_store=rng.random() < 0.15,
+        seal=seal,
+        loses_store=loses_store,
+        keep_s=keeps * (LAG_S_MAX + ("clock" in wanted) * CLOCKS_APART_S_MAX),
+        ledger_older=keeps and not loses_store and seal != "during" and rng.random() < 0.6,
     )

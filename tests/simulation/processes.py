@@ -108,7 +108,7 @@ class Worker(Running):
         super().__init__(world, name)
         kind = RemovesBeforeCommit if "remove-before-commit" in world.broken else VoteStore
         store, ledger = kind(self.nodes(replicated="unconfirmed-reads" not in world.broken)), self.ledger()
-        consumer = Consumer(store, ledger)
+        consumer = Consumer(store, ledger, keep_s=0 if "keeps-nothing" in world.broken else world.plan.keep_s)
         self.loop = FlushLoop(consumer, ledger, store, flush_every_s=FLUSH_EVERY_S)
         restorer = Restorer(store, ledger, Lifecycle(store, ledger))
         reconciler = Reconciler(store, ledger, consumer, restorer)

@@ -20,7 +20,21 @@ from tests.simulation.store_server import Session
 if TYPE_CHECKING:
     from tests.simulation.store_cluster import Cluster
 
-_NAMED = {"xrange", "get", "hget", "hgetall", "hlen", "xlen", "pfadd", "pfcount", "incr", "unlink", "info", "time"}
+_NAMED = {
+    "xrange",
+    "get",
+    "hget",
+    "hgetall",
+    "hlen",
+    "xlen",
+    "pfadd",
+    "pfcount",
+    "incr",
+    "unlink",
+    "info",
+    "time",
+    "xtrim",
+}
 _TWO_WORDS = {"memory_usage": b"MEMORY USAGE", "config_get": b"CONFIG GET", "fcall_ro": b"FCALL_RO"}
 
 
@@ -37,6 +51,9 @@ def _command(name: str, args: Iterable[Any], options: Mapping[str, Any]) -> list
     if name == "xrange":
         [key] = args
         return [b"XRANGE", _bytes(key), _bytes(options.get("min", "-")), b"+", b"COUNT", options["count"]]
+    if name == "xtrim":
+        [key] = args
+        return [b"XTRIM", _bytes(key), _bytes(options["minid"])]
     if name == "hset" and "mapping" in options:
         [key] = args
         return [b"HSET", _bytes(key), *(_bytes(part) for pair in options["mapping"].items() for part in pair)]

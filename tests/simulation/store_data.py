@@ -22,7 +22,7 @@ class Stream:
 def order_of(entry_id: bytes) -> tuple[int, int]:
     """Milliseconds and sequence of an entry's id."""
     ms, _, sequence = entry_id.partition(b"-")
-    return int(ms), int(sequence)
+    return int(ms), int(sequence or 0)
 
 
 def _set(data: dict[bytes, Any], key: bytes, value: bytes) -> None:

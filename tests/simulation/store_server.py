@@ -14,7 +14,7 @@ from dianzan.store_promise import DURABLE_SETTINGS, LIBRARY_VERSION
 from tests.simulation.functions import FUNCTIONS
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Answer
-from tests.simulation.store_data import EFFECTS, READS, Record, Stream, apply, replayed
+from tests.simulation.store_data import EFFECTS, READS, Record, Stream, apply, order_of, replayed
 
 SYNC_EVERY_S = 0.1  # of `everysec`, shortened like the waits of patches.py
 PAUSE_SHARE = 0.1  # of the places between two commands of a pipeline: others' commands come between
@@ -164,12 +164,22 @@ class Server:
         elif name == b"UNLINK":
             for key in args:
                 self.write("DEL", key)
+        elif name == b"XTRIM":
+            reply = self._trim(*args)
         else:
             raise AssertionError(f"the simulated server does not know {name!r}")
         if self._effects:
             self.note(self.name, name.decode(), *args[: 1 if name == b"PFADD" else 3])  # voters of a set: in no order
         self._log_effects(session, touched=name == b"INCR")
         return reply
+
+    def _trim(self, stream: bytes, least: bytes) -> int:
+        """Remove the entries with ids before `least`."""
+        found: Stream | None = self.data.get(stream)
+        old = [each for each in found.entries if order_of(each) < order_of(least)] if found else []
+        for entry_id in old:
+            self.write("XDEL", stream, entry_id)
+        return len(old)
 
     def _log_effects(self, session: Session, *, touched: bool) -> None:
         if not self._effects:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection
 from hashlib import blake2b
 from random import Random
@@ -95,6 +96,8 @@ class World:
         sealing = spawn(self._seal(self.rng.random() * self.plan.fault_s)) if self.plan.seal == "during" else None
         if self.plan.loses_store:
             await self._lose_store()
+        if self.plan.ledger_older:
+            await self._ledger_older()
         await tearing
         self.faulty = False
         await asyncio.gather(*voting)
@@ -152,6 +155,13 @@ class World:
         self._lose(self.rng.randrange(len(self.cluster.places)))
         await self._operate("restore")
 
+    async def _ledger_older(self) -> None:
+        """The ledger fails over to a standby that lags."""
+        await asyncio.sleep(self.rng.random() * self.plan.fault_s)
+        self.ledger.come_back_older(self.loop.time() - self.rng.random() * plan.LAG_S_MAX)
+        await asyncio.sleep(0.3 * self.rng.random())
+        self.ledger.up = True
+
     def _lose(self, place: int) -> None:
         for shard in range(self.plan.shards):
             if self.cluster.place_of(keys.gate(CAMPAIGN, shard)) == place:
@@ -178,9 +188,18 @@ class World:
                 return
             await asyncio.sleep(0.1)
 
+    def store_counts(self) -> dict[int, int]:
+        """Likes per candidate by the store's counters."""
+        store: Counter[int] = Counter()
+        for shard in range(self.plan.shards):
+            found = self.cluster.value(keys.counts(CAMPAIGN, shard)) or {}
+            store.update({int(candidate): int(likes) for candidate, likes in found.items()})
+        return dict(store)
+
     def _at_rest(self) -> bool:
         streams = [self.cluster.value(keys.stream(CAMPAIGN, shard)) for shard in range(self.plan.shards)]
-        return not any(stream and stream.entries for stream in streams) and not self.ledger.busy
+        whole = not self.plan.ledger_older or sum(self.store_counts().values()) == len(self.ledger.rows)
+        return whole and not any(stream and stream.entries for stream in streams) and not self.ledger.busy
 
 
 def simulate(seed: int, *, broken: Collection[str] = (), replicated: bool = False) -> World:

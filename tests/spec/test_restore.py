@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,14 @@ from tests.spec.test_errors import assert_problem
 from tests.spec.test_seal import no_worker
 from tests.support.client import CampaignClient
 from tests.support.database import number_of, sql, until_in_ledger
+from tests.support.service import running
 from tests.support.wait import until
+
+LOSE_ALL = [
+    "DELETE FROM likes WHERE campaign = $1",
+    "DELETE FROM counts WHERE campaign = $1",
+    "DELETE FROM hours WHERE campaign = $1",
+]
 
 
 async def lose(campaign: CampaignClient, *shards: int) -> None:
@@ -210,6 +218,23 @@ async def test_a_count_that_the_ledgers_rows_do_not_bear_out_is_not_restored(new
 
     assert "Not opened: shard 0 counts" in campaign.system.cli("restore", campaign.id, check=False).stderr
     assert await gates(campaign) == [None]
+
+
+async def test_what_the_ledger_has_lost_comes_back_where_the_store_keeps_it(
+    new_campaign: NewCampaign, tmp_path: Path
+) -> None:
+    campaign = await new_campaign()
+    stores, keeping = campaign.system.stores, {"DIANZAN_KEEP_COMMITTED_S": "600"}
+    with no_worker(campaign.system):
+        async with running("tally_worker", stores, tmp_path, **keeping):
+            await voted(campaign)
+        for lose_from in LOSE_ALL:
+            await sql(campaign, lose_from, await number_of(campaign))
+        assert campaign.system.cli("recount", campaign.id, check=False).returncode == 1
+
+        async with running("tally_worker", stores, tmp_path, **keeping):
+            await until_in_ledger(campaign, 24)
+            assert "equal" in campaign.system.cli("recount", campaign.id).stdout
 
 
 async def test_more_than_255_candidates_and_a_campaign_long_window_are_restored(new_campaign: NewCampaign) -> None:

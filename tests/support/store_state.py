@@ -25,6 +25,14 @@ async def dump(client: Redis) -> Dump:
     return found
 
 
+async def bring_back(client: Redis, copy: Dump) -> None:
+    """The store as it was when the copy was made."""
+    await client.flushdb()
+    for key, value in copy.items():
+        assert value is not None
+        await client.restore(key, 0, value)
+
+
 async def opened(store: VoteStore, **changes: Any) -> Document:
     """A campaign with open gates."""
     campaign = document(**{"shards": 1, **changes})

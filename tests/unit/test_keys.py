@@ -22,6 +22,7 @@ built = st.one_of(
     st.tuples(st.builds(keys.gate, campaigns, counts), st.just("gate")),
     st.tuples(st.builds(keys.counts, campaigns, counts), st.just("counts")),
     st.tuples(st.builds(keys.stream, campaigns, counts), st.just("stream")),
+    st.tuples(st.builds(keys.kept, campaigns, counts), st.just("kept")),
     st.tuples(st.builds(keys.touch, st.builds(keys.gate, campaigns, counts)), st.just("touch")),
     st.tuples(st.builds(keys.touch, st.builds(keys.document, campaigns)), st.just("touch")),
     st.tuples(st.builds(keys.marks, campaigns, counts, counts, counts), st.just("marks")),
