@@ -260,9 +260,10 @@ class _Watching:
             console=console,
             disable=self._lines,
         )
-        self._task = self._progress.add_task("", total=plan.likes, said="")
+        sent = plan.likes if figures.day == len(DAYS) else plan.likes_until(figures.day, figures.batch)
+        self._task = self._progress.add_task("", total=plan.likes, completed=sent, said="")
         self._day = -1
-        self._last = (time.monotonic(), plan.likes_until(min(figures.day, len(DAYS) - 1), figures.batch))
+        self._last = (time.monotonic(), sent)
 
     def __enter__(self) -> _Watching:
         self._progress.start()
