@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
 
 from redis.exceptions import RedisError
 
 from dianzan import logs
 from dianzan.campaign import State
-from dianzan.clock import from_ms, now_ms, to_ms
-from dianzan.ledger import AWAY, Ledger, StoredCampaign
-from dianzan.limits import CLOCK_SKEW_MS_MAX, MARKS_KEPT_DAYS
+from dianzan.clock import now_ms, to_ms
+from dianzan.ledger import AWAY, Ledger
+from dianzan.limits import CLOCK_SKEW_MS_MAX
+from dianzan.old_marks import drop_old_marks
 from dianzan.vote_store import VoteStore
 
 _log = logs.get(__name__)
@@ -56,17 +56,4 @@ class Sweeper:
             _log.warning("the sweep is put off: clocks differ", clocks_ms=clocks)
             return 0
         campaigns = [c for c in await self._ledger.campaigns() if c.state is not State.draft and c.width is not None]
-        return sum([await self._sweep(campaign, min(clocks)) for campaign in campaigns])
-
-    async def _sweep(self, campaign: StoredCampaign, at_ms: int) -> int:
-        kept_from_ms = to_ms(from_ms(at_ms) - timedelta(days=MARKS_KEPT_DAYS))
-        removed = 0
-        for day in campaign.rules.window_dates():
-            if campaign.swept_through is not None and day <= campaign.swept_through:
-                continue
-            window = campaign.rules.window_on(day)
-            if window.end_ms > kept_from_ms:
-                break
-            removed += await self._store.drop_marks(campaign.rules, window.day)
-            await self._ledger.set_swept(campaign.number, day)
-        return removed
+        return sum([await drop_old_marks(self._store, self._ledger, each, min(clocks)) for each in campaigns])

@@ -10,6 +10,7 @@ import typer
 
 from dianzan import faults
 from dianzan.cli import audit, campaign
+from dianzan.cli.rehearse import rehearse
 from dianzan.cli.stores import DATA_DEFAULT, OF_OUTPUT, Data, Stores, addresses, run
 from dianzan.cli.token import token
 from dianzan.cli.up import up
@@ -28,6 +29,7 @@ app.command()(audit.seal)
 app.command("recount")(audit.recount_command)
 app.command()(audit.record)
 app.command()(audit.restore)
+app.command()(rehearse)
 
 
 @app.command()
