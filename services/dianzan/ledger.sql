@@ -84,7 +84,7 @@ WITH inserted AS (
     INSERT INTO likes (liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter)
     SELECT liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter
     FROM staging
-    ORDER BY campaign, window_day, candidate, voter
+    ORDER BY campaign, window_day, voter, candidate
     ON CONFLICT (campaign, window_day, candidate, voter) DO NOTHING
     RETURNING campaign, candidate, liked_at
 ), counted AS (
@@ -141,7 +141,7 @@ SELECT candidate, count(*) AS likes FROM likes WHERE campaign = $1 GROUP BY cand
 -- name: recount_identities
 -- Distinct identities per candidate, counted without trusting the primary key.
 SELECT candidate, count(*) AS likes
-FROM (SELECT DISTINCT window_day, candidate, voter FROM likes WHERE campaign = $1) AS identities
+FROM (SELECT DISTINCT window_day, voter, candidate FROM likes WHERE campaign = $1) AS identities
 GROUP BY candidate ORDER BY candidate;
 
 -- name: recount_counts
