@@ -33,6 +33,7 @@ BACKLOG_BYTES_MAX: Final = 2 * 1024**3  # streams of one server: an hour without
 # The worker.
 ENTRIES_PER_FLUSH_MAX: Final = 512
 LIKES_PER_FLUSH_MAX: Final = 20_000  # one COPY and one transaction; about 0.2 s of Postgres
+SHARDS_AT_ONCE: Final = 2  # a worker reads and packs one shard's likes while Postgres inserts another's
 POSTGRES_TIMEOUT_S: Final = 15.0  # thirty times the longest usual query; a link that is dead costs as much
 VOTERS_PER_RESTORE_STEP: Final = 2_000  # one pipeline of marks; bounds memory, not speed
 MARKS_KEPT_DAYS: Final = 7  # dedup marks outlive their window by this; nobody can vote in it any more
