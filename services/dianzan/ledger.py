@@ -14,13 +14,13 @@ from typing import Any, Self, TypeAlias
 import asyncpg
 
 from dianzan.campaign import Document, Rules, State
-from dianzan.clock import EPOCH, from_ms
+from dianzan.clock import from_ms
 from dianzan.errors import CampaignError, LedgerError
+from dianzan.ledger_rows import COLUMNS, Rows, pack, partition_name
 from dianzan.limits import POSTGRES_TIMEOUT_S
 from dianzan.roster import Candidate
 from dianzan.wire import Entry
 
-_COLUMNS = ("liked_at", "window_day", "network", "campaign", "candidate", "publisher", "voter_class", "voter")
 # What asyncpg raises where Postgres is away, shutting down, failing over, a standby not yet promoted, out of disk or
 # connections, or chose this transaction to end a deadlock; the caller asks again.
 AWAY = (
@@ -40,7 +40,6 @@ _READ_ALL_S = 86_400.0  # a query that reads every row: 250 million take minutes
 LOCK_WAIT_S = 10  # a step but seal and restore takes under a second
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
-Row: TypeAlias = tuple[datetime, date, int, int, int, int, int, bytes]
 
 
 @cache
@@ -100,11 +99,38 @@ class ShardFlush:
 
     async def insert(self, entries: Iterable[Entry]) -> int:
         """Insert the entries' likes and count those that were new; returns how many were. Idempotent by identity."""
-        # asyncpg's COPY hangs when its row generator raises a long error: build the rows first.
-        rows = [row for entry in entries for row in _rows(entry, self._campaign)]
+        return sum([await self._insert_window(rows) for rows in pack(entries, self._campaign)])
+
+    async def _insert_window(self, rows: Rows) -> int:
+        """All at once where every like is new, as nearly always; else those that are, found one by one."""
+        savepoint = self._connection.transaction()
+        await savepoint.start()
+        try:
+            await self._copy(rows, rows.partition)
+        except (asyncpg.UniqueViolationError, asyncpg.UndefinedTableError):
+            await savepoint.rollback()  # after no other error: it would wait as long again for a server that has gone
+            return await self._insert_staged(rows)
+        await savepoint.commit()
+        await self._connection.execute(
+            queries()["count_new"],
+            self._campaign,
+            self._shard,
+            list(rows.likes),
+            list(rows.likes.values()),
+            [from_ms(time_ms) for time_ms in rows.times],
+            list(rows.times.values()),
+        )
+        return rows.count
+
+    async def _insert_staged(self, rows: Rows) -> int:
         await self._connection.execute(queries()["create_staging"])
-        await self._connection.copy_records_to_table("staging", records=rows, columns=_COLUMNS)
+        await self._copy(rows, "staging")
         return int(await self._connection.fetchval(queries()["flush"], self._shard) or 0)
+
+    async def _copy(self, rows: Rows, table: str) -> None:
+        copied = await self._connection.copy_to_table(table, source=rows.pieces(), columns=COLUMNS, format="binary")
+        if copied != f"COPY {rows.count}":
+            raise LedgerError(f"Postgres answered {copied} to {rows.count} likes.")
 
     async def counts(self) -> dict[int, int]:
         """Likes per candidate index of this shard by the counts, those inserted in this transaction included."""
@@ -115,13 +141,6 @@ class ShardFlush:
         """Keep the shard's estimates of distinct voters per candidate index (0: of any)."""
         query = queries()["estimate_people"]
         await self._connection.execute(query, self._campaign, self._shard, list(people), list(people.values()))
-
-
-def _rows(entry: Entry, campaign: int) -> Iterable[Row]:
-    liked_at, window_day = from_ms(entry.time_ms), EPOCH + timedelta(days=entry.window_day)
-    for voter, voter_class, publisher, network, candidates in entry.ballots:
-        for candidate in candidates:
-            yield (liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter)
 
 
 async def _set_codecs(connection: Any) -> None:
@@ -361,7 +380,7 @@ class CampaignStep:
     async def create_partitions(self, number: int, days: Iterable[date]) -> None:
         """One ledger partition per window, so that no like ever lacks a place."""
         for day in days:
-            name = f"likes_{number}_{day:%Y%m%d}"
+            name = partition_name(number, day)
             if not await self._connection.fetchval(queries()["partition_exists"], name):
                 bounds = {"name": name, "campaign": number, "day": day, "next_day": day + timedelta(days=1)}
                 await self._connection.execute(queries()["create_partition"].format(**bounds))

@@ -77,14 +77,14 @@ SELECT pg_advisory_xact_lock($1, $2);
 CREATE TEMPORARY TABLE IF NOT EXISTS staging (LIKE likes) ON COMMIT DELETE ROWS;
 
 -- name: flush
--- Insert the staged likes and add the number of rows really inserted to the counts, in one statement.
+-- Insert the staged likes, some of which are known, and add the number of rows really inserted to the counts.
 -- Sorted by the key so that neighbouring index entries are written together and two workers never deadlock.
 -- Only the identity may conflict: any other unique index must refuse loudly, never drop a like.
 WITH inserted AS (
     INSERT INTO likes (liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter)
     SELECT liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter
     FROM staging
-    ORDER BY campaign, window_day, candidate, voter
+    ORDER BY campaign, window_day, voter, candidate
     ON CONFLICT (campaign, window_day, candidate, voter) DO NOTHING
     RETURNING campaign, candidate, liked_at
 ), counted AS (
@@ -100,6 +100,20 @@ WITH inserted AS (
     ON CONFLICT (campaign, hour, shard) DO UPDATE SET likes = h.likes + excluded.likes
 )
 SELECT count(*) FROM inserted;
+
+-- name: count_new
+-- Add likes that this transaction inserted, all of them: $3 candidates, $4 likes of each, $5 instants, $6 likes of each.
+WITH counted AS (
+    INSERT INTO counts AS c (campaign, candidate, shard, likes)
+    SELECT $1, candidate, $2, likes
+    FROM unnest($3::smallint[], $4::bigint[]) AS new (candidate, likes) ORDER BY candidate
+    ON CONFLICT (campaign, candidate, shard) DO UPDATE SET likes = c.likes + excluded.likes
+)
+INSERT INTO hours AS h (campaign, hour, shard, likes)
+SELECT $1, date_trunc('hour', liked_at, rules ->> 'timezone'), $2, sum(likes)
+FROM unnest($5::timestamptz[], $6::bigint[]) AS new (liked_at, likes) JOIN campaigns ON campaigns.number = $1
+GROUP BY 2 ORDER BY 2
+ON CONFLICT (campaign, hour, shard) DO UPDATE SET likes = h.likes + excluded.likes;
 
 -- name: estimate_people
 -- HyperLogLogs only grow, so the greater estimate is the later one.
@@ -127,7 +141,7 @@ SELECT candidate, count(*) AS likes FROM likes WHERE campaign = $1 GROUP BY cand
 -- name: recount_identities
 -- Distinct identities per candidate, counted without trusting the primary key.
 SELECT candidate, count(*) AS likes
-FROM (SELECT DISTINCT window_day, candidate, voter FROM likes WHERE campaign = $1) AS identities
+FROM (SELECT DISTINCT window_day, voter, candidate FROM likes WHERE campaign = $1) AS identities
 GROUP BY candidate ORDER BY candidate;
 
 -- name: recount_counts

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from hiredis import pack_command
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -34,7 +35,7 @@ def open_client(url: str, *, connections_max: int = 32) -> Redis:
         max_connections=connections_max,
         timeout=STORE_TIMEOUT_S,
     )
-    pool.connection_class = type("Connection", (_SaysWhenReset, pool.connection_class), {})
+    pool.connection_class = type("Connection", (_PacksFast, _SaysWhenReset, pool.connection_class), {})
     return Redis.from_pool(pool)
 
 
@@ -46,6 +47,14 @@ class _SaysWhenReset:
             await super().send_packed_command(*args, **options)  # type: ignore[misc]
         except RuntimeError as error:
             raise exceptions.ConnectionError(f"The connection was reset ({error}).") from error
+
+
+class _PacksFast:
+    """redis-py's own packing in asyncio takes four times as long an argument; a flush has two for every like."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        words = args[0].encode().split()  # "CLUSTER INFO"
+        return [pack_command((*words, *args[1:]))]
 
 
 def connect(urls: str, *, replicated: bool = False, connections_max: int = 32) -> StoreNodes:

@@ -8,7 +8,7 @@ only the likes that were new. The Lua side of the same layout is in vote_store.l
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -107,7 +107,7 @@ def unpack_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     """Read one stream entry. Raises EntryUndecodable; nothing of such an entry is counted or removed."""
     try:
         width = int(fields[b"v"])
-        ballots = list(_unpack_ballots(fields[b"d"], width))
+        ballots = _unpack_ballots(fields[b"d"], width)
         time_ms, window_day = int(fields[b"t"]), int(fields[b"w"])
         if not (0 <= time_ms < _DAY_END * 86_400_000 and 0 <= window_day < _DAY_END):
             raise ValueError(f"time {time_ms}, window {window_day}")
@@ -116,20 +116,23 @@ def unpack_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
         raise EntryUndecodable(f"stream entry {entry_id!r} cannot be read: {error!r}") from error
 
 
-def _unpack_ballots(data: bytes, width: int) -> Iterator[tuple[bytes, int, int, int, tuple[int, ...]]]:
+def _unpack_ballots(data: bytes, width: int) -> list[tuple[bytes, int, int, int, tuple[int, ...]]]:
     if width not in (1, 2):
         raise ValueError(f"width {width}")
-    at = 0
-    while at < len(data):
+    ballots = []
+    at, end = 0, len(data)
+    while at < end:
         voter, voter_class, publisher, network, n = _HEAD.unpack_from(data, at)
         start = at + _HEAD.size
         at = start + n * width
-        if n == 0 or at > len(data):
+        if n == 0 or at > end:
             raise ValueError("a ballot runs past the end")
         candidates = unpack_indexes(data[start:at], width)
-        if min(candidates) < 1 or max(*candidates, publisher) > _LEDGER_NUMBER_MAX:
+        beyond = publisher > _LEDGER_NUMBER_MAX or (width == 2 and max(candidates) > _LEDGER_NUMBER_MAX)
+        if beyond or 0 in candidates:
             raise ValueError(f"candidates {candidates}, publisher {publisher}")
-        yield voter, voter_class, publisher, network, candidates
+        ballots.append((voter, voter_class, publisher, network, candidates))
+    return ballots
 
 
 assert _HEAD.size == VOTER_BYTES + 8  # noqa: S101 the Lua side reads the candidates at offset 24

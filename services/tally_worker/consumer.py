@@ -16,7 +16,7 @@ from dianzan.campaign import State
 from dianzan.clock import now_ms
 from dianzan.errors import EntryUndecodable, StoreError
 from dianzan.ledger import AWAY, REFUSED, Ledger, ShardFlush, StoredCampaign
-from dianzan.limits import ENTRIES_PER_FLUSH_MAX, KEPT_PER_READ, LIKES_PER_FLUSH_MAX
+from dianzan.limits import ENTRIES_PER_FLUSH_MAX, KEPT_PER_READ, LIKES_PER_FLUSH_MAX, SHARDS_AT_ONCE
 from dianzan.vote_store import Entries, VoteStore
 from dianzan.wire import Entry
 
@@ -331,27 +331,38 @@ class FlushLoop:
             return 0, None
 
     async def _flush_shards(self, campaign: StoredCampaign, shards: Sequence[int]) -> Flushed:
-        """Flush shard after shard; the likes read, and the error of a server that is away."""
-        read = undecodable = 0
-        oldest_ms = now_ms()
-        away: RedisError | StoreError | None = None
-        for shard in shards:
-            started = time.perf_counter()
-            try:
-                flush = await self._consumer.run_once(campaign, shard)
-            except (RedisError, StoreError) as error:
-                away = error
-                continue
-            read += flush.read
-            undecodable += flush.undecodable
-            if flush.oldest_ms is not None:
-                oldest_ms = min(oldest_ms, flush.oldest_ms)
-                metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
-                metrics.FLUSHED.labels(campaign.id, "inserted").inc(flush.inserted)
-                metrics.FLUSHED.labels(campaign.id, "duplicate").inc(flush.read - flush.inserted)
+        """Flush all shards, some at once; the likes read, and the error of a server that is away.
+
+        While Postgres inserts the likes of one shard, those of the next are read and packed.
+        """
+        flushes: list[Flush] = []
+        away: list[RedisError | StoreError] = []
+        left = iter(shards)
+
+        async def work() -> None:
+            for shard in left:
+                try:
+                    flushes.append(await self._flush_shard(campaign, shard))
+                except (RedisError, StoreError) as error:
+                    away.append(error)
+
+        ended = await asyncio.gather(*(work() for _ in range(SHARDS_AT_ONCE)), return_exceptions=True)
+        for error in ended:  # raised when all have ended, so that none goes on unseen
+            if error is not None:
+                raise error
+        oldest_ms = min((flush.oldest_ms for flush in flushes if flush.oldest_ms is not None), default=now_ms())
         metrics.BACKLOG_AGE_SECONDS.labels(campaign.id).set(max(0, now_ms() - oldest_ms) / 1000)
-        metrics.UNDECODABLE.labels(campaign.id).set(undecodable)
-        return read, away
+        metrics.UNDECODABLE.labels(campaign.id).set(sum(flush.undecodable for flush in flushes))
+        return sum(flush.read for flush in flushes), away[-1] if away else None
+
+    async def _flush_shard(self, campaign: StoredCampaign, shard: int) -> Flush:
+        started = time.perf_counter()
+        flush = await self._consumer.run_once(campaign, shard)
+        if flush.oldest_ms is not None:
+            metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
+            metrics.FLUSHED.labels(campaign.id, "inserted").inc(flush.inserted)
+            metrics.FLUSHED.labels(campaign.id, "duplicate").inc(flush.read - flush.inserted)
+        return flush
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -12,10 +12,11 @@ import redis.exceptions
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
-from dianzan.ledger import AWAY, Ledger
+from dianzan.ledger import AWAY, Ledger, StoredCampaign
 from dianzan.like_link import LikeLink
+from dianzan.limits import SHARDS_AT_ONCE
 from dianzan.vote_store import VoteStore
-from tally_worker.consumer import Consumer, FlushLoop
+from tally_worker.consumer import Consumer, Flush, FlushLoop
 from tests.support.nodes import one_server
 from tests.support.store_state import configured
 from tests.support.wait import until
@@ -75,6 +76,61 @@ async def test_the_loop_flushes_what_is_cast_and_stops_when_told(way: Way) -> No
         await all_in(way)
 
     assert loop.last_success_s > 0
+
+
+async def test_shards_are_flushed_side_by_side_but_not_more_than_the_limit(
+    valkey: Redis, ledger: Ledger, valkey_link: LikeLink
+) -> None:
+    class WaitsForOthers(Consumer):
+        """No flush ends before as many as may run at once have begun."""
+
+        running = most = 0
+        full = asyncio.Event()
+
+        async def run_once(self, campaign: StoredCampaign, shard: int) -> Flush:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            if self.running == SHARDS_AT_ONCE:
+                self.full.set()
+            async with asyncio.timeout(10):
+                await self.full.wait()
+            try:
+                return await super().run_once(campaign, shard)
+            finally:
+                self.running -= 1
+
+    way = await make_way(valkey, ledger, valkey_link, shards=8)
+    await way.cast(*ballots(0, 100))
+    consumer = WaitsForOthers(way.store, ledger)
+
+    assert await FlushLoop(consumer, ledger, way.store, flush_every_s=0.1).flush_all() == 200
+
+    assert consumer.most == SHARDS_AT_ONCE
+    await way.check(EACH)
+
+
+async def test_an_error_of_one_shard_is_raised_when_the_other_flushes_have_ended(way: Way) -> None:
+    class FailsInOne(Consumer):
+        failed = ended = 0
+
+        async def run_once(self, campaign: StoredCampaign, shard: int) -> Flush:
+            if not self.failed:
+                self.failed += 1
+                raise asyncpg.ConnectionDoesNotExistError("the session was ended")
+            flush = await super().run_once(campaign, shard)
+            self.ended += 1
+            return flush
+
+    await way.cast(*ballots(0, 100))
+    consumer = FailsInOne(way.store, way.ledger)
+    loop = FlushLoop(consumer, way.ledger, way.store, flush_every_s=0.1)
+
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await loop.flush_all()
+
+    assert consumer.ended == 1
+    await loop.flush_all()
+    await way.check(EACH)
 
 
 async def test_the_loop_goes_on_after_the_store_was_away(way: Way, valkey: Redis) -> None:

@@ -17,6 +17,7 @@ import pytest
 from dianzan import ledger as ledger_module
 from dianzan.errors import CampaignError
 from dianzan.ledger import Ledger, StoredCampaign, queries
+from dianzan.limits import LIKES_PER_FLUSH_MAX
 from tests.support.casting import voter
 from tests.support.ledger_rows import NOON, entry, insert, november, published
 from tests.support.wait import until
@@ -82,6 +83,43 @@ async def test_likes_are_inserted_once_by_their_identity(ledger: Ledger, campaig
 
 async def test_one_like_twice_in_one_flush_is_one_row(ledger: Ledger, campaign: StoredCampaign) -> None:
     assert await insert(ledger, campaign, entry((A, [1, 1]), (A, [1])), entry((A, [1]))) == 1
+
+
+@pytest.mark.parametrize("known", [0, 10_000, 19_999], ids=["first", "middle", "last"])
+async def test_the_longest_flush_with_one_known_like_adds_all_others(
+    ledger: Ledger, campaign: StoredCampaign, known: int
+) -> None:
+    voters = sorted(voter(n) for n in range(LIKES_PER_FLUSH_MAX))
+    await insert(ledger, campaign, entry((voters[known], [1])))
+
+    assert await insert(ledger, campaign, entry(*((each, [1]) for each in voters))) == LIKES_PER_FLUSH_MAX - 1
+
+    assert await ledger.recount_ledger(campaign.number) == {1: LIKES_PER_FLUSH_MAX}
+    assert await ledger.recount_counts(campaign.number) == {1: LIKES_PER_FLUSH_MAX}
+    assert sum(likes for _, likes in await ledger.hours(campaign.number)) == LIKES_PER_FLUSH_MAX
+
+
+async def test_a_like_that_another_unique_index_refuses_is_not_taken_for_known(
+    ledger: Ledger, campaign: StoredCampaign, sql: Sql
+) -> None:
+    await sql.execute(f"CREATE UNIQUE INDEX ON likes_{campaign.number}_20261121 (voter)")
+
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await insert(ledger, campaign, entry((A, [1, 2])))
+
+    assert await ledger.recount_ledger(campaign.number) == {}
+    assert await ledger.recount_counts(campaign.number) == {}
+
+
+async def test_a_flush_across_midnight_fills_both_windows(ledger: Ledger, campaign: StoredCampaign) -> None:
+    next_noon = NOON + timedelta(days=1)
+    known = entry((B, [1]), at=next_noon)
+    await insert(ledger, campaign, known)
+
+    assert await insert(ledger, campaign, entry((A, [1, 2])), known, entry((A, [1]), at=next_noon)) == 3
+
+    assert [day.day async for day, _, _ in ledger.record(campaign.number)] == [21, 21, 22, 22]
+    assert await ledger.hours(campaign.number) == [(NOON, 2), (next_noon, 2)]
 
 
 async def test_a_like_of_the_next_window_is_another_like(ledger: Ledger, campaign: StoredCampaign) -> None:
@@ -353,6 +391,14 @@ async def test_the_flush_finds_known_likes_by_the_primary_key(ledger: Ledger, sq
     plan = await _plan(sql, "flush", 0)
 
     assert re.search(r"Conflict Resolution: NOTHING\s+Conflict Arbiter Indexes: like_counts_once", plan), plan
+    assert "Conflict Arbiter Indexes: counts_pkey" in plan
+    assert "Conflict Arbiter Indexes: hours_pkey" in plan
+
+
+async def test_likes_that_are_all_new_are_counted_by_the_primary_keys(ledger: Ledger, sql: Sql) -> None:
+    rows = await sql.fetch(f"EXPLAIN {queries()['count_new']}", 1, 0, [1], [1], [NOON], [1])
+    plan = "\n".join(row[0] for row in rows)
+
     assert "Conflict Arbiter Indexes: counts_pkey" in plan
     assert "Conflict Arbiter Indexes: hours_pkey" in plan
 

@@ -54,7 +54,8 @@ CREATE TABLE likes (
     voter_class smallint NOT NULL,
     -- Keyed hash of (campaign, issuer, subject).
     voter bytea NOT NULL,
-    CONSTRAINT like_counts_once PRIMARY KEY (campaign, window_day, candidate, voter),
+    -- The voter before the candidate: the likes of a ballot then stand on one page of the index, not on one each.
+    CONSTRAINT like_counts_once PRIMARY KEY (campaign, window_day, voter, candidate),
     CONSTRAINT like_voter_has_16_bytes CHECK (octet_length(voter) = 16)
 ) PARTITION BY RANGE (campaign, window_day);
 
