@@ -7,19 +7,18 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cache
 from importlib.resources import files
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import asyncpg
 
 from dianzan.campaign import Document, Rules, State
-from dianzan.clock import from_ms
 from dianzan.errors import CampaignError, LedgerError
-from dianzan.ledger_rows import COLUMNS, Rows, pack, partition_name
+from dianzan.ledger_flush import ShardFlush
+from dianzan.ledger_queries import Connection, queries
+from dianzan.ledger_rows import partition_name
 from dianzan.limits import POSTGRES_TIMEOUT_S
 from dianzan.roster import Candidate
-from dianzan.wire import Entry
 
 # What asyncpg raises where Postgres is away, shutting down, failing over, a standby not yet promoted, out of disk or
 # connections, or chose this transaction to end a deadlock; the caller asks again.
@@ -38,16 +37,6 @@ AWAY = (
 REFUSED = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
 _READ_ALL_S = 86_400.0  # a query that reads every row: 250 million take minutes, before the first is given too
 LOCK_WAIT_S = 10  # a step but seal and restore takes under a second
-
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
-
-
-@cache
-def queries() -> dict[str, str]:
-    """The named queries of ledger.sql, name -> text."""
-    text = (files("dianzan") / "ledger.sql").read_text(encoding="utf-8")
-    sections = text.split("-- name: ")[1:]
-    return {name.strip(): body.strip() for name, _, body in (section.partition("\n") for section in sections)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,58 +78,6 @@ class Seal:
     likes: int
     people: int
     tallies: dict[int, tuple[int, Tally]]
-
-
-class ShardFlush:
-    """The open transaction of one shard's flush; committed when the `locked_shard` block ends without an error."""
-
-    def __init__(self, connection: Connection, campaign: int, shard: int) -> None:
-        self._connection, self._campaign, self._shard = connection, campaign, shard
-
-    async def insert(self, entries: Iterable[Entry]) -> int:
-        """Insert the entries' likes and count those that were new; returns how many were. Idempotent by identity."""
-        return sum([await self._insert_window(rows) for rows in pack(entries, self._campaign)])
-
-    async def _insert_window(self, rows: Rows) -> int:
-        """All at once where every like is new, as nearly always; else those that are, found one by one."""
-        savepoint = self._connection.transaction()
-        await savepoint.start()
-        try:
-            await self._copy(rows, rows.partition)
-        except (asyncpg.UniqueViolationError, asyncpg.UndefinedTableError):
-            await savepoint.rollback()  # after no other error: it would wait as long again for a server that has gone
-            return await self._insert_staged(rows)
-        await savepoint.commit()
-        await self._connection.execute(
-            queries()["count_new"],
-            self._campaign,
-            self._shard,
-            list(rows.likes),
-            list(rows.likes.values()),
-            [from_ms(time_ms) for time_ms in rows.times],
-            list(rows.times.values()),
-        )
-        return rows.count
-
-    async def _insert_staged(self, rows: Rows) -> int:
-        await self._connection.execute(queries()["create_staging"])
-        await self._copy(rows, "staging")
-        return int(await self._connection.fetchval(queries()["flush"], self._shard) or 0)
-
-    async def _copy(self, rows: Rows, table: str) -> None:
-        copied = await self._connection.copy_to_table(table, source=rows.pieces(), columns=COLUMNS, format="binary")
-        if copied != f"COPY {rows.count}":
-            raise LedgerError(f"Postgres answered {copied} to {rows.count} likes.")
-
-    async def counts(self) -> dict[int, int]:
-        """Likes per candidate index of this shard by the counts, those inserted in this transaction included."""
-        records = await self._connection.fetch(queries()["counts_of_shard"], self._campaign, self._shard)
-        return {record["candidate"]: record["likes"] for record in records}
-
-    async def estimate_people(self, people: Mapping[int, int]) -> None:
-        """Keep the shard's estimates of distinct voters per candidate index (0: of any)."""
-        query = queries()["estimate_people"]
-        await self._connection.execute(query, self._campaign, self._shard, list(people), list(people.values()))
 
 
 async def _set_codecs(connection: Any) -> None:

@@ -1,4 +1,4 @@
--- The named queries of the Postgres edge; each is one method of ledger.py.
+-- The named queries of the Postgres edge; each is one method of ledger.py or ledger_flush.py.
 
 -- name: now
 SELECT clock_timestamp();

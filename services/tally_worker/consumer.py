@@ -15,7 +15,8 @@ from dianzan import faults, logs, metrics, wire
 from dianzan.campaign import State
 from dianzan.clock import now_ms
 from dianzan.errors import EntryUndecodable, StoreError
-from dianzan.ledger import AWAY, REFUSED, Ledger, ShardFlush, StoredCampaign
+from dianzan.ledger import AWAY, REFUSED, Ledger, StoredCampaign
+from dianzan.ledger_flush import ShardFlush
 from dianzan.limits import ENTRIES_PER_FLUSH_MAX, KEPT_PER_READ, LIKES_PER_FLUSH_MAX, SHARDS_AT_ONCE
 from dianzan.vote_store import Entries, VoteStore
 from dianzan.wire import Entry

@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from dianzan import keys
-from dianzan.ledger import Ledger, ShardFlush
+from dianzan.ledger import Ledger
+from dianzan.ledger_flush import ShardFlush
 from dianzan.like_link import LikeLink
 from dianzan.limits import ENTRIES_PER_FLUSH_MAX, LIKES_PER_FLUSH_MAX
 from dianzan.vote_store import VoteStore

@@ -11,7 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from dianzan import keys, metrics
-from dianzan.ledger import Ledger, ShardFlush
+from dianzan.ledger import Ledger
+from dianzan.ledger_flush import ShardFlush
 from dianzan.like_link import LikeLink
 from dianzan.limits import KEPT_PER_READ
 from dianzan.recount import recount

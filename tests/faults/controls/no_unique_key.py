@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from dianzan import ledger
+from dianzan.ledger_queries import queries
 from tally_worker.__main__ import main
 
 if __name__ == "__main__":
-    found = ledger.queries()
+    found = queries()
     found["flush"] = re.sub(r"ON CONFLICT \(campaign, window_day, candidate, voter\) DO NOTHING", "", found["flush"])
     main()
