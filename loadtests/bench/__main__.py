@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import Final
 
 from dianzan.errors import DianzanError
-from loadtests.bench import bed, ceilings, cores, function, likes, report
+from loadtests.bench import (
+    bed,
+    ceilings,
+    cores,
+    fixed_rate,
+    function,
+    likes,
+    readers,
+    reads,
+    report,
+    two_processes,
+    visible,
+    worker,
+)
 from loadtests.bench.bed import Bed
 from loadtests.bench.errors import BenchError, Skipped
 from loadtests.bench.figures import Measured
@@ -30,10 +43,16 @@ class Group:
 
 GROUPS: Final = (
     Group(("1", "2", "3", "5", "hello", "naive", "nginx", "like"), likes.measure),
+    Group(("4",), fixed_rate.measure),
     Group(("incr", "copy"), ceilings.measure),
     Group(("6a", "6b"), function.rate),
     Group(("7a", "7b"), function.memory),
+    Group(("8",), worker.measure),
+    Group(("9",), visible.measure, pinned=False),
+    Group(("10",), reads.measure),
+    Group(("11",), readers.measure),
     Group(("12a", "12b"), function.growth),
+    Group(("13",), two_processes.measure),
 )
 
 

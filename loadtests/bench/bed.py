@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -180,16 +180,15 @@ def published(bed: Bed, campaign: str, *, voters: int = 1_000_000) -> Document:
 
 
 @contextmanager
-def serving(
-    bed: Bed, module: str, *, port_name: str, core: str = "server", more: Mapping[str, str] | None = None
-) -> Iterator[Server]:
-    """Run a module as a process of its own on the core named, ready to answer; stop it in the end."""
+def serving(bed: Bed, module: str, *, port_name: str, core: str = "server", wait: bool = True) -> Iterator[Server]:
+    """Run a module as a process on the core named, and wait until it is ready; stop it in the end."""
     port = free_port()
     supervisor = Supervisor(bed.folder / f"{module}-{port}", HOST)
     try:
         with on_core(bed.cores, core):
-            supervisor.start(Service(module, port, "", {**bed.environment(port_name, port), **(more or {})}))
-        supervisor.wait_ready(threading.Event())
+            supervisor.start(Service(module, port, "", bed.environment(port_name, port)))
+        if wait:
+            supervisor.wait_ready(threading.Event())
         yield Server(module, port, supervisor.pid(module))
     finally:
         supervisor.stop()
