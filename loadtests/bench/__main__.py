@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -28,8 +29,10 @@ from loadtests.bench import (
 )
 from loadtests.bench.bed import Bed
 from loadtests.bench.errors import BenchError, Skipped
-from loadtests.bench.figures import Measured
+from loadtests.bench.figures import PLACE, Measured
 from loadtests.bench.options import Options, Scale, parse
+
+BUSY_LOAD = 0.5  # of the last minute: half a core
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure group after group, print the table, keep the line."""
     options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that what was started is stopped too
-    files, started = cores.allow_open_files(), time.monotonic()
+    limits = {"open_files": cores.allow_open_files(), "load_before": round(os.getloadavg()[0], 2)}
+    if limits["load_before"] > BUSY_LOAD:
+        print(f"Others use this machine (load {limits['load_before']}): every figure will be worse than it is.")
+    started = time.monotonic()
     try:
         measured = [each for group in _asked(options) for each in _measure(group, options)]
     except (BenchError, DianzanError) as error:
         print(error, file=sys.stderr)
         return 1
+    measured.sort(key=lambda each: PLACE[each.key])
     report.show(measured)
-    report.keep(options, cores.share_out(), files, measured, time.monotonic() - started)
+    if any(each.wrong for each in measured):
+        print("\nA count or an answer was wrong, so nothing is kept.")
+        return 1
+    report.keep(options, cores.share_out(), limits, measured, time.monotonic() - started)
     return 0
 
 
@@ -92,8 +102,9 @@ def _measure(group: Group, options: Options) -> list[Measured]:
     try:
         with tempfile.TemporaryDirectory(prefix="dianzan-bench-") as folder, bed.opened(Path(folder), shared) as found:
             measured = group.measure(found, options.scale)
-    except Skipped as reason:
-        measured = [Measured(key, [], str(reason)) for key in group.figures]
+    except (Skipped, BenchError) as reason:
+        wrong = isinstance(reason, BenchError)
+        measured = [Measured(key, [], str(reason), wrong=wrong) for key in group.figures]
     print(f"measured {', '.join(group.figures)} in {time.monotonic() - started:.0f} s", flush=True)
     return measured
 

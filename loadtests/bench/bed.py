@@ -120,11 +120,11 @@ class Bed:
 
 
 def still(look: Callable[[], int]) -> int:
-    """A number once it is the same twice, 0.1 s apart."""
+    """A number once it is the same twice, 0.3 s apart: time enough for a server to answer what is on its way."""
     deadline = time.monotonic() + SETTLE_S_MAX
     before = look()
     while True:
-        time.sleep(0.1)
+        time.sleep(0.3)
         now = look()
         if now == before:
             return now

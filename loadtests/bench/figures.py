@@ -48,16 +48,21 @@ FIGURES: Final = (
     Figure("copy", "ceiling: COPY of ledger rows, no index", "1/s"),
 )
 BY_KEY: Final = {figure.key: figure for figure in FIGURES}
+PLACE: Final = {figure.key: place for place, figure in enumerate(FIGURES)}
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One figure of this run, round by round; without rounds it was not measured, and `note` says why."""
+    """One figure of this run, round by round; without rounds it was not measured, and `note` says why.
+
+    `wrong`: because a count or an answer was.
+    """
 
     key: str
     rounds: list[float]
     note: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    wrong: bool = False
 
     @property
     def figure(self) -> Figure:
@@ -71,9 +76,9 @@ class Measured:
 
     @property
     def verdict(self) -> str:
-        """`met` or `short` of what it should reach; `aim met`; `stated` where nothing is wanted; `skipped`."""
+        """`met` or `short` of what it should reach; `aim met`; `stated` where nothing is wanted; `skipped`; `WRONG`."""
         if not self.rounds:
-            return "skipped"
+            return "WRONG" if self.wrong else "skipped"
         if self.figure.reach is None:
             return "stated"
         if not self.figure.met(self.median, self.figure.reach):

@@ -79,7 +79,7 @@ def play(bed: Bed, scale: Scale, contestant: Contestant, seconds: float) -> tupl
     contestant.clear()
     pids = contestant.server.pid, bed.valkey_pid
     before = [cpu_seconds(pid) for pid in pids]
-    loaded = wrk.load(contestant.server.port, seconds=seconds, connections=scale.connections, likes=contestant.likes)
+    loaded = wrk.load(contestant.server, seconds=seconds, connections=scale.connections, likes=contestant.likes)
     spent = [cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
     counted = contestant.counted()
     if contestant.likes:

@@ -15,7 +15,7 @@ from loadtests.bench.bed import HOST
 from loadtests.bench.errors import BenchError
 
 CONNECTIONS = 4
-IN_FLIGHT = 2  # pipelines of a connection: the next is there when the store has answered one
+IN_FLIGHT = 4  # pipelines of a connection: the next is there when the store has answered one
 PUMP_S_MAX = 600.0
 
 Pipeline = tuple[Callable[[], bytes], int]  # what makes its bytes at the moment they are sent, and its replies

@@ -39,7 +39,7 @@ def measure(bed: Bed, scale: Scale) -> list[Measured]:
 
 def _play(server: Server, path: str, scale: Scale, seconds: float) -> dict[str, Any]:
     before = cpu_seconds(server.pid)
-    loaded = wrk.load(server.port, path=path, seconds=seconds, connections=scale.connections, headers=HEADERS)
+    loaded = wrk.load(server, path=path, seconds=seconds, connections=scale.connections, headers=HEADERS)
     spent = cpu_seconds(server.pid) - before
     return {
         "requests_per_s": loaded.rate,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from loadtests import machine
@@ -34,13 +33,15 @@ def show(measured: Iterable[Measured]) -> None:
         print(f"{_key(figure):<6}{figure.name:<{_SHOWN}}{wanted}{found}" + (f" ({each.note})" if each.note else ""))
 
 
-def keep(options: Options, cores: Cores, files: int, measured: Sequence[Measured], seconds: float) -> None:
+def keep(
+    options: Options, cores: Cores, limits: Mapping[str, float], measured: Sequence[Measured], seconds: float
+) -> None:
     """Append one JSON line: machine, versions, commit, what was done, and every round of every figure."""
     line = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "commit": machine.commit(),
-        "machine": {**machine.machine(), "pinned": asdict(cores), "open_files": files},
+        "machine": {**machine.machine(), "pinned": asdict(cores), **limits},
         "versions": {**machine.versions((*PACKAGES, *SERVERS)), **_programs()},
         "configuration": {"only": sorted(options.only), "quick": options.quick, **asdict(options.scale)},
         "figures": {each.figure.key: _figure(each) for each in measured},
@@ -94,8 +95,3 @@ def _says(command: list[str]) -> str | None:
     except FileNotFoundError:
         return None
     return (done.stdout + done.stderr).strip().splitlines()[0].strip()
-
-
-def said_by(path: Path) -> list[dict[str, Any]]:
-    """The lines kept in a file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -39,12 +39,12 @@ def _both(contestant: Contestant, second: Server, scale: Scale, seconds: float, 
     """Load both processes at once with half of the connections and of the voters each; returns their rates' sum."""
     contestant.clear()
     half = replace(scale, connections=scale.connections // 2)
-    ports = contestant.server.port, second.port
+    servers = contestant.server, second
 
     def load(number: int) -> wrk.Loaded:
         first = number * tokens // 2
         return wrk.load(
-            ports[number], seconds=seconds, connections=half.connections, likes=contestant.likes, first=first
+            servers[number], seconds=seconds, connections=half.connections, likes=contestant.likes, first=first
         )
 
     with ThreadPoolExecutor(2) as threads:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dianzan.campaign import Document
 from dianzan.identity import Voter, VoterClass
-from loadtests.bench.bed import HOST
+from loadtests.bench.bed import HOST, Server
 from loadtests.bench.errors import BenchError, Skipped
 
 SCRIPT = Path(__file__).with_name("requests.lua")
@@ -87,7 +87,7 @@ def post(path: str, body: str, *, bearer: str = "", lengths: int) -> str:
 
 
 def load(
-    port: int,
+    server: Server,
     *,
     seconds: float,
     connections: int,
@@ -102,12 +102,12 @@ def load(
         raise Skipped("wrk is not installed: apt install wrk")
     command = [wrk, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(SCRIPT)]
     command += [part for header in headers for part in ("-H", header)]
-    command += [f"http://{HOST}:{port}{path}"]
+    command += [f"http://{HOST}:{server.port}{path}"]
     command += ["--", *likes.arguments(first)] if likes else []
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
     if done.returncode:
         raise BenchError(f"wrk ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     loaded = Loaded(**json.loads(done.stdout.strip().splitlines()[-1]))
     if loaded.refused or loaded.broken or not loaded.answers:
-        raise BenchError(f"Not every answer on port {port} was 200, so nothing is said of its speed: {loaded}.")
+        raise BenchError(f"{server.name}: not every answer was 200, so nothing is said of its speed: {loaded}.")
     return loaded
