@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from dianzan.campaign import Document
@@ -51,11 +52,20 @@ def measure(bed: Bed, scale: Scale) -> list[Measured]:
         ratios("1", rates["like"], rates["hello"]),
         ratios("2", rates["like"], rates["naive"]),
         ratios("3", rates["like"] if peer else [], peer, missing),
-        Measured("5", ten, details={"rounds": series["like10"].rounds}),
-        *(Measured(name, rates[name], details={"rounds": series[name].rounds}) for name in ("hello", "naive")),
-        Measured("nginx", peer, missing, {"rounds": series["nginx"].rounds} if peer else {}),
-        Measured("like", rates["like"], details={"rounds": series["like"].rounds}),
+        Measured("5", ten, _cost(series["like10"]), {"rounds": series["like10"].rounds}),
+        *(_stated(name, series[name]) for name in ("hello", "naive", "like")),
+        _stated("nginx", series["nginx"]) if peer else Measured("nginx", [], missing),
     ]
+
+
+def _stated(name: str, series: Series) -> Measured:
+    return Measured(name, series.rates, _cost(series), {"rounds": series.rounds})
+
+
+def _cost(series: Series) -> str:
+    """What tells whether the server's core was the limit."""
+    cpu, busy = (median(r[name] for r in series.rounds) for name in ("server_cpu_us_a_request", "server_core_busy"))
+    return f"{cpu:.1f} µs of CPU a request, core {busy:.0%} busy"
 
 
 def in_turn(bed: Bed, scale: Scale, found: Sequence[Contestant]) -> dict[str, Series]:
