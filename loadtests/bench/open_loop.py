@@ -48,15 +48,17 @@ async def play(port: int, requests: Sequence[bytes], *, rate: float, connections
     plan = _Plan(requests, rate)
     loop = asyncio.get_running_loop()
     opened = [await loop.create_connection(lambda: _Connection(plan), HOST, port) for _ in range(connections)]
-    with _no_collection():
-        plan.begin([connection for _transport, connection in opened])
-        try:
+    try:
+        with _no_collection():
+            plan.begin([connection for _transport, connection in opened])
             await asyncio.wait_for(plan.done, len(requests) / rate + LAST_ANSWER_S_MAX)
-        except TimeoutError as error:
-            raise BenchError(f"{plan.missing:,} of {len(requests):,} requests were never answered.") from error
-        plan.answers.busy = (time.process_time() - plan.cpu_before) / (time.perf_counter() - plan.answers.started)
-    for transport, _connection in opened:
-        transport.abort()
+            plan.answers.busy = (time.process_time() - plan.cpu_before) / (time.perf_counter() - plan.answers.started)
+    except TimeoutError as error:
+        raise BenchError(f"{plan.missing:,} of {len(requests):,} requests were never answered.") from error
+    finally:
+        for transport, _connection in opened:
+            transport.abort()
+        await asyncio.sleep(0)  # so that they are closed when this returns
     return plan.answers
 
 
