@@ -67,7 +67,7 @@ class Options:
 def parse(arguments: list[str] | None = None) -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description=__doc__)
-    parser.add_argument("--only", default="", help="figures by number, separated by commas: 1,2,6,ceilings")
+    parser.add_argument("--only", default="", help="figures by number, separated by commas: 1,2,6,incr")
     parser.add_argument("--quick", action="store_true", help="one short round each, to see that everything works")
     parser.add_argument("--growth", type=int, help="the large window of figure 12, in millions of likes")
     parser.add_argument("--rounds", type=int, help="rounds of each figure, in turn")

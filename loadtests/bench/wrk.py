@@ -23,7 +23,7 @@ WARM_UP_TOKENS = 0.2  # share of a pool's tokens that is left for the warm-up
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What wrk saw: complete answers, and how many of them were not 2xx or broke off."""
+    """What wrk saw: complete answers, how many were not 2xx or broke off; and the CPU time it took itself."""
 
     answers: int
     seconds: float
@@ -31,6 +31,7 @@ class Loaded:
     broken: int
     p50_ms: float
     p99_ms: float
+    cpu_s: float
 
     @property
     def rate(self) -> float:
@@ -104,10 +105,17 @@ def load(
     command += [part for header in headers for part in ("-H", header)]
     command += [f"http://{HOST}:{server.port}{path}"]
     command += ["--", *likes.arguments(first)] if likes else []
+    before = _children_cpu_s()
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
     if done.returncode:
         raise BenchError(f"wrk ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    loaded = Loaded(**json.loads(done.stdout.strip().splitlines()[-1]))
+    loaded = Loaded(**json.loads(done.stdout.strip().splitlines()[-1]), cpu_s=_children_cpu_s() - before)
     if loaded.refused or loaded.broken or not loaded.answers:
         raise BenchError(f"{server.name}: not every answer was 200, so nothing is said of its speed: {loaded}.")
     return loaded
+
+
+def _children_cpu_s() -> float:
+    """CPU time of our children that have ended; wrk's own, where nothing else ends meanwhile."""
+    times = os.times()
+    return times.children_user + times.children_system
