@@ -103,7 +103,7 @@ def play(bed: Bed, scale: Scale, contestant: Contestant, seconds: float) -> tupl
         "server_cpu_us_a_request": round(spent[0] / loaded.answers * 1e6, 2),
         "server_core_busy": round(spent[0] / loaded.seconds, 3),
         "store_core_busy": round(spent[1] / loaded.seconds, 3),
-        "wrk_core_busy": round(loaded.cpu_s / loaded.seconds, 3),
+        "load_core_busy": round(loaded.cpu_s / loaded.seconds, 3),
     }
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from loadtests.bench.bed import HOST
 from loadtests.bench.errors import BenchError
@@ -47,7 +47,7 @@ async def play(port: int, requests: Sequence[bytes], *, rate: float, connections
     """Send the requests at `rate` a second over kept connections. Raises BenchError where an answer is not 200."""
     plan = _Plan(requests, rate)
     loop = asyncio.get_running_loop()
-    opened = [await loop.create_connection(lambda: _Connection(plan), HOST, port) for _ in range(connections)]
+    opened = [await loop.create_connection(lambda: Connection(plan), HOST, port) for _ in range(connections)]
     try:
         with _no_collection():
             plan.begin([connection for _transport, connection in opened])
@@ -82,15 +82,15 @@ class _Plan:
         self.missing = len(requests)
         self.cpu_before = time.process_time()
         self._requests, self._next = requests, 0
-        self._idle: deque[_Connection] = deque()
+        self._idle: deque[Connection] = deque()
 
-    def begin(self, connections: Sequence[_Connection]) -> None:
+    def begin(self, connections: Sequence[Connection]) -> None:
         """The first request is planned for now."""
         self._idle.extend(connections)
         self.answers.started = time.perf_counter()
         self._tick()
 
-    def answered(self, number: int, connection: _Connection) -> None:
+    def answered(self, number: int, connection: Connection) -> None:
         """One request got its answer; its connection takes the next that is due."""
         self.answers.answered[number] = time.perf_counter()
         self._idle.append(connection)
@@ -112,10 +112,20 @@ class _Plan:
             asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
 
-class _Connection(asyncio.Protocol):
+class Load(Protocol):
+    """Whom a connection tells what became of its request."""
+
+    def answered(self, number: int, connection: Connection) -> None:
+        """The request of this number was answered with 200."""
+
+    def fail(self, text: str) -> None:
+        """It was not, which ends the run."""
+
+
+class Connection(asyncio.Protocol):
     """One kept connection, one request at a time."""
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: Load) -> None:
         self._plan, self._number, self._received = plan, -1, b""
         self._transport: Any = None
 

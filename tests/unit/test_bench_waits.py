@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from loadtests.bench import closed_loop
 from loadtests.bench.errors import BenchError
 from loadtests.bench.open_loop import Answers, percentile, play
 from loadtests.bench.visible import delays
@@ -49,6 +50,22 @@ async def test_a_wait_includes_no_more_than_the_answer_where_the_server_keeps_up
     assert len(answers.waits()) == 100
     assert percentile(answers.waits(), 50) < 0.1
     assert answers.answered[-1] - answers.started >= 99 / 200
+
+
+async def test_without_wrk_each_connection_sends_again_once_it_is_answered() -> None:
+    asked: list[int] = []
+
+    def request(number: int) -> bytes:
+        asked.append(number)
+        return REQUEST
+
+    async with await served(ANSWER, after_s=0.01) as server:
+        port = port_of(server)
+        waits, took = await asyncio.to_thread(closed_loop.play, port, request, seconds=0.2, connections=4)
+
+    assert asked == list(range(len(waits)))
+    assert 4 < len(waits) <= 4 * (took / 0.01 + 1)
+    assert waits[0] >= 0.009
 
 
 async def test_an_answer_in_pieces_is_one_answer() -> None:
