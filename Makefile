@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test spec lint format load rehearse simulate faults faults-full
+.PHONY: help setup up test spec lint format load bench rehearse simulate faults faults-full
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ format: $(VENV)/setup ## Format the code and fix what can be fixed
 
 load: $(VENV)/setup ## Load a system of its own for 60 s and check that every count agrees (ARGS='--seconds 600 …')
 	@$(BIN)/python -m loadtests $(ARGS)
+
+bench: $(VENV)/setup ## Measure everything beside its ceilings and peers, about ten minutes (ARGS='--only 1,5 --quick …')
+	@$(BIN)/python -m loadtests.bench $(ARGS)
 
 rehearse: $(VENV)/up ## Rehearse a campaign of 5 million likes, 20 days in some minutes, and compare to the like (ARGS='--likes …')
 	@exec $(BIN)/dianzan rehearse --fresh $(ARGS)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+from loadtests import machine
 from loadtests.generator import Figures
 from loadtests.options import Options
 from loadtests.verdict import DETAILS_MAX, Evidence, Verdict
@@ -73,38 +70,14 @@ def keep(options: Options, figures: Figures, verdict: Verdict, kills: int | None
         "worker_kills": kills,
         "holds": verdict.holds,
         "checks": {check.name: [check.expected, check.found, check.holds] for check in verdict.checks},
-        "machine": machine(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "commit": _commit(),
+        "machine": machine.machine(),
+        "versions": machine.versions(PACKAGES),
+        "commit": machine.commit(),
     }
     with RUNS.open("a", encoding="utf-8") as runs:
         runs.write(json.dumps(line, ensure_ascii=False) + "\n")
     print(f"figures kept in {RUNS}")
 
 
-def machine() -> dict[str, Any]:
-    """Cores, CPU model and how busy others keep them."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-    load = [round(number, 2) for number in os.getloadavg()]
-    return {"cores": os.cpu_count(), "cpu": model, "system": platform.platform(), "load_average": load}
-
-
 def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() or None

@@ -1,0 +1,41 @@
+"""What a kept line says of the machine, the versions and the commit it was measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Cores, CPU model and how busy others keep them."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    load = [round(number, 2) for number in os.getloadavg()]
+    return {"cores": os.cpu_count(), "cpu": model, "system": platform.platform(), "load_average": load}
+
+
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Python's version and those of installed packages, None for one that is not."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+def commit() -> str | None:
+    """The commit of this checkout, marked where files differ from it; None outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
