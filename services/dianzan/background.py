@@ -12,6 +12,8 @@ from dianzan import logs
 
 _log = logs.get(__name__)
 
+CANCEL_AGAIN_S = 1.0
+
 
 def spawn(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Run `work` as a named task. If it ends with an error the process gets SIGTERM, so that it stops in order."""
@@ -21,9 +23,14 @@ def spawn(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 async def stop(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it has ended."""
-    task.cancel()
-    await asyncio.wait([task])
+    """Cancel a task and wait until it has ended.
+
+    Asked again every second: in Python 3.11 asyncio.wait_for, which redis-py waits with, swallows a cancel that comes
+    at the moment it ends, and the shutdown would wait for ever.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
 
 
 def _stop_on_error(task: asyncio.Task[None]) -> None:
