@@ -100,7 +100,10 @@ def facts(figures: Figures, costs: Costs, where: Surroundings) -> list[tuple[str
         ("CPU, µs a like", cpu),
         ("seal, with two recounts, and comparison", _clock(costs.judged_s)),
         ("memory of the store, at most", f"{figures.peak / MB:,.0f} MB; its process {figures.peak_rss / MB:,.0f} MB"),
-        ("ledger on disk", f"{_bytes(disk)}: {costs.rows / likes:.0f} + {costs.indexes / likes:.0f} bytes a like"),
+        (
+            "ledger on disk",
+            f"{_bytes(disk)}: {costs.rows / likes:.0f} of rows + {costs.indexes / likes:.0f} of indexes, bytes a like",
+        ),
         ("interrupted and gone on", f"{figures.resumed} times"),
         ("ended", f"{where.ended:%Y-%m-%d %H:%M} UTC"),
         ("commit", where.commit),
@@ -119,7 +122,7 @@ def bytes_per_like(figures: Figures, day: Day) -> float:
     return max(0, day.store - day.backlog - figures.empty) / max(1, day.held)
 
 
-_DAY_HEAD: Final = ("day", "likes", "seconds", "likes/s", "store, MB", "of it waiting likes", "bytes a like kept")
+_DAY_HEAD: Final = ("day", "likes", "seconds", "likes/s", "store, MB", "of it likes that wait, MB", "bytes a like kept")
 
 
 def _day_rows(figures: Figures) -> Iterator[Sequence[str]]:

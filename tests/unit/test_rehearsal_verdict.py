@@ -91,7 +91,7 @@ def test_the_report_has_the_figures_with_where_and_by_which_command() -> None:
     assert "| sending | 0:03:00: 50,000 likes/s, and 750,000 repeated likes |" in text
     assert "| of it waiting for worker and PostgreSQL | 25% |" in text
     assert "| CPU, µs a like | sender 1.0, store 3.0 |" in text
-    assert "| ledger on disk | 1.2 GB: 78 + 56 bytes a like |" in text
+    assert "| ledger on disk | 1.2 GB: 78 of rows + 56 of indexes, bytes a like |" in text
     assert "| 20 | 450,000 | 9 | 50,000 | 12.0 | 1.0 | 5.0 |" in text
     assert "| ended | 2026-11-26 08:30 UTC |" in text
     assert "abc1234" in text

@@ -302,7 +302,9 @@ def _surroundings(store_name: str, postgres: str) -> Surroundings:
     versions = {"dianzan": version("dianzan"), "Python": platform.python_version()}
     versions |= {store: store_version, "PostgreSQL": postgres}
     memory = round(psutil.virtual_memory().total / 2**30)
-    machine = f"{_processor()}, {os.cpu_count()} cores, {memory} GB, {platform.system()} {platform.release()}"
+    machine = (
+        f"{_processor()}, {os.cpu_count()} cores, {memory} GB, {platform.system()} {platform.release().split('-')[0]}"
+    )
     command = " ".join(["dianzan", *sys.argv[1:]])
     return Surroundings(command, _commit(), machine, versions, datetime.now(UTC))
 
