@@ -11,6 +11,7 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -44,6 +45,8 @@ class LikeProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._likes: Likes = app_state["likes"]
+        self.deciding = False  # whether a like's answer is on its way
+        self.closing = False  # after that answer
         self._peer = ""
         self._proxies: Any = None  # those that may say whom they ask for, where the peer is one of them
 
@@ -63,7 +66,11 @@ class LikeProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Take a like request; give any other to uvicorn."""
-        url = self.url if b"%" not in self.url else unquote_to_bytes(self.url)
+        url = self.url
+        if not url.startswith(b"/") or b"#" in url:
+            url = httptools.parse_url(url).path or b""  # an absolute address, as a proxy is asked
+        if b"%" in url:
+            url = unquote_to_bytes(url)
         like, method = _LIKES.fullmatch(url), self.parser.get_method()
         if like is None or method == b"OPTIONS":  # a preflight is answered by the CORS layer
             self._hand_on()
@@ -96,6 +103,26 @@ class LikeProtocol(HttpToolsProtocol):
         else:
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on with what has waited; read no more while anything does, or a client could fill our memory."""
+        super().on_response_complete()
+        if self.pipeline and not self.transport.is_closing():
+            self.flow.pause_reading()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are no request; after the answer to the like before them, if one is on its way."""
+        if self.deciding:
+            self.pipeline.clear()
+            self.closing = True
+            self.flow.pause_reading()
+        else:
+            super().send_400_response(msg)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection at once; uvicorn would keep one that was reset until its keep-alive time is over."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
     def client_of(self, headers: Headers) -> str:
         """Who asks: the peer, or whom a trusted proxy says it asks for; empty where there is no address."""
         if self._proxies is not None:
@@ -106,6 +133,7 @@ class LikeProtocol(HttpToolsProtocol):
 
     def decide(self, request: LikeRequest) -> None:
         """Hand on a like request whose turn has come."""
+        self.deciding = True
         self._likes.ask(request)
 
 
@@ -132,10 +160,16 @@ class _LikeCycle:
 
     def __init__(self, protocol: LikeProtocol, method: bytes, campaign: bytes) -> None:
         self._protocol, self._method, self._campaign = protocol, method, campaign
-        self._headers, self._expects = protocol.headers, protocol.expect_100_continue
+        # Trailers of a body in chunks come to the same call-back: they must not become headers.
+        self._headers, protocol.headers = protocol.headers, []
+        self._expects = protocol.expect_100_continue
         self._body = b""
         self._turn = self._whole = self.response_complete = self.disconnected = False
-        self.keep_alive = protocol.parser.should_keep_alive() and protocol.parser.get_http_version() != "1.0"
+        parser = protocol.parser
+        # Nothing can follow a request for another protocol (h2c): its body is not parsed as one.
+        self.keep_alive = (
+            parser.should_keep_alive() and not parser.should_upgrade() and parser.get_http_version() != "1.0"
+        )
 
     def begin(self) -> None:
         """All requests before it on the connection are answered."""
@@ -163,13 +197,15 @@ class _LikeCycle:
 
     def _ask_if_ready(self) -> None:
         if self._turn and self._whole:
+            headers, body = self._headers, self._body
+            self._headers, self._body = [], b""  # an idle connection keeps nothing of its last request
             self._protocol.decide(
                 LikeRequest(
                     method=self._method,
                     campaign=self._campaign.decode("utf-8", "replace"),
-                    headers=dict(reversed(self._headers)),  # the first of a name stands
-                    body=self._body,
-                    client=self._protocol.client_of(self._headers),
+                    headers=dict(reversed(headers)),  # the first of a name stands
+                    body=body,
+                    client=self._protocol.client_of(headers),
                     reply=self.reply,
                 )
             )
@@ -177,7 +213,7 @@ class _LikeCycle:
     def reply(self, status: int, head: bytes, content: bytes) -> None:
         """Write the answer, in one piece."""
         protocol, transport = self._protocol, self._protocol.transport
-        self.response_complete = True
+        self.response_complete, protocol.deciding = True, False
         if transport.is_closing():
             return
         if protocol.flow.write_paused:
@@ -186,10 +222,11 @@ class _LikeCycle:
         parts = [STATUS_LINE[status]]
         for name, value in protocol.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
-        parts += (head, b"content-length: %d\r\n" % len(content), b"" if self.keep_alive else _CLOSE, b"\r\n")
+        ends = protocol.closing or not self.keep_alive
+        parts += (head, b"content-length: %d\r\n" % len(content), _CLOSE if ends else b"", b"\r\n")
         if self._method != b"HEAD":
             parts.append(content)
         transport.write(b"".join(parts))
-        if not self.keep_alive:
+        if ends:
             transport.close()
         protocol.on_response_complete()

@@ -187,6 +187,50 @@ async def test_a_campaign_may_be_named_with_escapes_and_a_query_is_left_alone(op
         assert (await wire.answer()).statuses == ["counted"]
 
 
+async def test_a_campaign_may_be_named_by_its_whole_address(open_campaign: CampaignClient) -> None:
+    voter = await open_campaign.voter()
+    path = "/" + voter.likes_url.split("/", 3)[3]
+    async with connected(open_campaign) as wire:
+        await wire.send(like(voter, "c01").replace(path.encode(), voter.likes_url.encode()))
+
+        assert (await wire.answer()).statuses == ["counted"]
+
+
+async def test_what_follows_a_body_in_chunks_is_no_header(open_campaign: CampaignClient) -> None:
+    voter = await open_campaign.voter()
+    head, _, body = like(voter, "c01", head="transfer-encoding: chunked\r\n").partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    token = next(line for line in lines if line.startswith(b"authorization"))
+    sent = [line for line in lines if not line.startswith((b"content-length", b"authorization"))]
+    async with connected(open_campaign) as wire:
+        chunk = b"%x\r\n" % len(body) + body + b"\r\n0\r\n"
+        await wire.send(b"\r\n".join(sent) + b"\r\n\r\n" + chunk + token + b"\r\n\r\n")
+
+        assert json.loads((await wire.answer()).body)["code"] == "token_missing"
+
+
+async def test_bytes_that_are_no_request_are_refused_after_the_like_before_them_is_answered(
+    open_campaign: CampaignClient,
+) -> None:
+    voter = await open_campaign.voter()
+    async with connected(open_campaign) as wire:
+        await wire.send(like(voter, "c01") + like(voter, "c02") + b"\0 no request\r\n\r\n")
+        answer = await wire.answer()
+
+        assert (answer.statuses, answer.headers["connection"]) == (["counted"], "close")
+        assert await wire.ended()
+
+
+async def test_a_like_that_asks_for_another_protocol_has_one_answer(open_campaign: CampaignClient) -> None:
+    voter = await open_campaign.voter()
+    async with connected(open_campaign) as wire:
+        await wire.send(like(voter, "c01", head="connection: upgrade\r\nupgrade: h2c\r\n"))
+        answer = await wire.answer()
+
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert await wire.ended()
+
+
 async def test_a_client_that_hangs_up_leaves_the_like_counted_and_the_others_served(
     open_campaign: CampaignClient,
 ) -> None:
