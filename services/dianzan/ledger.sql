@@ -73,12 +73,16 @@ SELECT pg_try_advisory_xact_lock($1, $2);
 -- name: wait_for_shard
 SELECT pg_advisory_xact_lock($1, $2);
 
+-- name: is_partition
+-- Whether a table is a partition of the ledger now; one that was detached is none, and nothing in it would be counted.
+SELECT EXISTS (SELECT 1 FROM pg_inherits WHERE inhparent = 'likes'::regclass AND inhrelid = to_regclass($1));
+
 -- name: create_staging
 CREATE TEMPORARY TABLE IF NOT EXISTS staging (LIKE likes) ON COMMIT DELETE ROWS;
 
 -- name: flush
 -- Insert the staged likes, some of which are known, and add the number of rows really inserted to the counts.
--- Sorted by the key so that neighbouring index entries are written together and two workers never deadlock.
+-- Sorted by the key so that neighbouring index entries are written together.
 -- Only the identity may conflict: any other unique index must refuse loudly, never drop a like.
 WITH inserted AS (
     INSERT INTO likes (liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter)

@@ -24,12 +24,17 @@ class ShardFlush:
         return sum([await self._insert_window(rows) for rows in pack(entries, self._campaign)])
 
     async def _insert_window(self, rows: Rows) -> int:
-        """All at once where every like is new, as nearly always; else those that are, found one by one."""
+        """All at once where every like is new, as nearly always; else those that are, found one by one.
+
+        By way of the ledger itself, too, where the window has no partition: it refuses such likes by name.
+        """
+        if not await self._connection.fetchval(queries()["is_partition"], rows.partition):
+            return await self._insert_staged(rows)
         savepoint = self._connection.transaction()
         await savepoint.start()
         try:
             await self._copy(rows, rows.partition)
-        except (asyncpg.UniqueViolationError, asyncpg.UndefinedTableError):
+        except asyncpg.UniqueViolationError:
             await savepoint.rollback()  # after no other error: it would wait as long again for a server that has gone
             return await self._insert_staged(rows)
         await savepoint.commit()

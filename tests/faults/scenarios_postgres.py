@@ -89,7 +89,7 @@ async def ended(run: Run) -> None:
     for _ in range(20):
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
-            "AND backend_type = 'client backend' AND query ~ 'staging|COMMIT|advisory|INSERT'"
+            "AND backend_type = 'client backend' AND query ~ 'staging|COPY|SAVEPOINT|COMMIT|advisory|INSERT'"
         )
         await asyncio.sleep(run.rng.random() * 0.1)
     await connection.close()

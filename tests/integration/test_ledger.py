@@ -268,6 +268,16 @@ async def test_likes_without_a_partition_are_refused_by_name(ledger: Ledger, cam
         await insert(ledger, campaign, entry((A, [1]), at=NOON + timedelta(days=9)))
 
 
+async def test_likes_of_a_partition_that_was_detached_are_refused_too(
+    ledger: Ledger, campaign: StoredCampaign, sql: Sql
+) -> None:
+    await sql.execute(f"ALTER TABLE likes DETACH PARTITION likes_{campaign.number}_20261121")
+
+    with pytest.raises(asyncpg.CheckViolationError, match='no partition of relation "likes" found'):
+        await insert(ledger, campaign, entry((A, [1])))
+    assert await ledger.recount_counts(campaign.number) == {}
+
+
 async def test_two_campaigns_are_given_further_windows_at_the_same_time(ledger: Ledger, sql: Sql) -> None:
     both = [await published(ledger, november()) for _ in range(2)]
 
