@@ -32,8 +32,9 @@ BACKLOG_BYTES_MAX: Final = 2 * 1024**3  # streams of one server: an hour without
 
 # The worker.
 ENTRIES_PER_FLUSH_MAX: Final = 512
-LIKES_PER_FLUSH_MAX: Final = 20_000  # one COPY and one transaction; about 0.2 s of Postgres
+LIKES_PER_FLUSH_MAX: Final = 20_000  # one transaction, and one COPY a window; about 0.2 s of Postgres
 KEPT_ENTRIES_MAX: Final = 65_536  # of a shard; bounds memory where store and ledger cannot be compared for long
+KEPT_STORE_SHARE: Final = 0.75  # of memory; beyond it nothing is kept, well before likes are refused
 KEPT_PER_READ: Final = LIKES_PER_FLUSH_MAX // LIKES_PER_CALL_MAX  # 78 entries: at most the likes of one flush
 KEPT_S_MAX: Final = 86_400  # a ledger that lags a day is restored by hand
 KEPT_LIFE_S: Final = 7 * 86_400  # after the last like of a shard; nobody will miss it then
@@ -51,4 +52,5 @@ assert LIKES_PER_CALL_MAX >= CANDIDATES_PER_BALLOT_MAX  # noqa: S101 a ballot is
 assert BALLOTS_PER_BATCH_MAX <= BALLOTS_QUEUED_MAX  # noqa: S101
 assert ENTRIES_PER_FLUSH_MAX * LIKES_PER_CALL_MAX >= LIKES_PER_FLUSH_MAX  # noqa: S101
 assert KEPT_S_MAX < KEPT_LIFE_S  # noqa: S101
+assert KEPT_STORE_SHARE < STORE_FULL_SHARE  # noqa: S101
 assert 2 * REPLICA_WAIT_MS < STORE_TIMEOUT_S * 1_000  # noqa: S101 WAIT, then WAITAOF

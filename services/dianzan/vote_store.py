@@ -205,6 +205,10 @@ class VoteStore:
         client = (await self._at(kept)).client
         return int(await client.xtrim(kept, minid=str(before_ms), approximate=False))
 
+    async def memory_share(self, campaign: str, shard: int) -> float:
+        """Memory that the server of a shard uses, of its limit (0 to 1)."""
+        return (await store_promise.room((await self._at(keys.gate(campaign, shard))).client, [])).memory
+
     async def clock_ms(self, campaign: str, shard: int) -> int:
         """The clock of the server that holds a shard, in Unix milliseconds."""
         seconds, micros = await (await self._at(keys.gate(campaign, shard))).client.time()
@@ -262,15 +266,15 @@ class VoteStore:
     # ---- restore ----------------------------------------------------------------------------------------------------
 
     async def clear_shard(self, rules: Rules, shard: int) -> None:
-        """Remove what a shard may still hold but gate and stream: counts, people and all marks.
+        """Remove what a shard may still hold but gate and stream: counts, people, all marks, and entries kept.
 
         Raises StoreError where the shard is open.
         """
         pattern = keys.tag(rules.id, shard).replace("{", r"\{") + ":*"
-        kept = {keys.stream(rules.id, shard), keys.gate(rules.id, shard)}
+        spared = {keys.stream(rules.id, shard), keys.gate(rules.id, shard)}
         node = await self._at(keys.gate(rules.id, shard))
         scanned = [key.decode() async for key in node.client.scan_iter(match=pattern, count=1_000)]
-        found = [key for key in scanned if key not in kept]
+        found = [key for key in scanned if key not in spared]
         for start in range(0, len(found), 1_000):
             await self._call("clear_v1", [keys.gate(rules.id, shard), *found[start : start + 1_000]])
 

@@ -17,7 +17,13 @@ from dianzan.clock import now_ms
 from dianzan.errors import EntryUndecodable, StoreError
 from dianzan.ledger import AWAY, REFUSED, Ledger, StoredCampaign
 from dianzan.ledger_flush import ShardFlush
-from dianzan.limits import ENTRIES_PER_FLUSH_MAX, KEPT_PER_READ, LIKES_PER_FLUSH_MAX, SHARDS_AT_ONCE
+from dianzan.limits import (
+    ENTRIES_PER_FLUSH_MAX,
+    KEPT_PER_READ,
+    KEPT_STORE_SHARE,
+    LIKES_PER_FLUSH_MAX,
+    SHARDS_AT_ONCE,
+)
 from dianzan.vote_store import Entries, VoteStore
 from dianzan.wire import Entry
 
@@ -173,7 +179,7 @@ class Consumer:
         committed = [(entry.entry_id, entry.batch) for entry in entries]
         if not committed:
             return 0
-        if self._keep_s:
+        if self._keep_s and await self._has_room(campaign, shard):
             try:
                 return await self._store.keep_entries(campaign, shard, committed)
             except OutOfMemoryError as error:
@@ -181,6 +187,17 @@ class Consumer:
                 metrics.FLUSH_ERRORS.labels(type(error).__name__).inc()
                 _log.warning("committed likes are not kept: the store is full", campaign=campaign, shard=shard)
         return await self._store.remove_entries(campaign, shard, committed)
+
+    async def _has_room(self, campaign: str, shard: int) -> bool:
+        """Whether likes may be kept. A store that fills forgets what it has kept, rather than refuse likes for it."""
+        if await self._store.memory_share(campaign, shard) < KEPT_STORE_SHARE:
+            return True
+        tomorrow_ms = await self._store.clock_ms(campaign, shard) + 86_400_000
+        if forgotten := await self._store.drop_kept(campaign, shard, tomorrow_ms):
+            _log.warning(
+                "the store fills: what was kept is forgotten", campaign=campaign, shard=shard, entries=forgotten
+            )
+        return False
 
     async def _read(self, campaign: str, shard: int) -> tuple[list[Entry], int]:
         entries: list[Entry] = []
@@ -348,9 +365,12 @@ class FlushLoop:
                     away.append(error)
 
         ended = await asyncio.gather(*(work() for _ in range(SHARDS_AT_ONCE)), return_exceptions=True)
-        for error in ended:  # raised when all have ended, so that none goes on unseen
-            if error is not None:
-                raise error
+        errors = [error for error in ended if error is not None]
+        if (
+            errors
+        ):  # raised when all have ended; a refusal of one campaign's likes last, since it does not end the round
+            errors.sort(key=lambda error: isinstance(error, REFUSED))
+            raise errors[0]
         oldest_ms = min((flush.oldest_ms for flush in flushes if flush.oldest_ms is not None), default=now_ms())
         metrics.BACKLOG_AGE_SECONDS.labels(campaign.id).set(max(0, now_ms() - oldest_ms) / 1000)
         metrics.UNDECODABLE.labels(campaign.id).set(sum(flush.undecodable for flush in flushes))

@@ -312,6 +312,22 @@ async def test_a_full_store_is_emptied_rather_than_kept(way: Way, valkey: Redis,
     await way.check(EACH_OF_40)
 
 
+async def test_a_store_that_fills_forgets_what_it_has_kept_before_it_refuses_likes(
+    way: Way, valkey: Redis, keeper: Consumer
+) -> None:
+    await way.cast(*ballots(0, 40))
+    await way.flush(keeper)
+    assert await kept_entries(way) > 0
+
+    await way.cast(*ballots(40, 80))
+    used = int((await valkey.info("memory"))["used_memory"])
+    async with configured(valkey, "maxmemory", str(round(used / 0.8))):
+        await way.flush(keeper)
+
+    assert await kept_entries(way) == 0
+    await way.check(EACH_OF_80)
+
+
 async def test_a_kept_entry_nobody_can_read_holds_back_no_other(
     valkey: Redis, way: Way, keeper: Consumer, sql: asyncpg.Connection[asyncpg.Record]
 ) -> None:
