@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from dianzan import metrics
-from dianzan.errors import Unavailable
+from dianzan.errors import CampaignUnknown, Unavailable
 from results_api.rendered import OPEN_TO_ALL, Message, Rendered, start
 
 GROUPS = 128  # 20,000 readers are woken 156 at a time, and after each group every other request has its turn
@@ -86,7 +86,11 @@ class Streams:
         await send(_RETRY)
         while not self._stopping:
             following = groups[group]  # before the event is looked up, or a change in between is missed
-            await send(self._frame(campaign))
+            try:
+                frame = self._frame(campaign)
+            except CampaignUnknown:  # Postgres came back older, without it
+                break
+            await send(frame)
             await following.wait()
         await send(_END)
 

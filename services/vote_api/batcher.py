@@ -36,7 +36,7 @@ class _Waiting(msgspec.Struct):
     decided: asyncio.Future[Decision]
 
 
-# The hot path. A request puts its ballot into the queue and awaits a future; one task owns the connection:
+# The hot path. A request puts its ballot into the queue and is called back by a future; one task owns the connection:
 #
 #   1. wait for the first ballot
 #   2. take at most BALLOTS_PER_BATCH_MAX ballots and about LIKES_PER_BATCH_MAX likes, oldest first
@@ -44,8 +44,8 @@ class _Waiting(msgspec.Struct):
 #   4. send all calls as one pipeline; the store decides, writes the ledger entries and fsyncs once
 #   5. give each future its outcome, or its call's refusal; a lost connection makes all of them "unknown" (503)
 #
-# Invariants: one pipeline in flight; a ballot is in exactly one call; a request that is cancelled only drops its
-# future, never the I/O, so replies cannot shift to other people; nothing is retried here.
+# Invariants: one pipeline in flight; a ballot is in exactly one call; a client that hangs up stops nothing,
+# so replies cannot shift to other people; nothing is retried here.
 class Batcher:
     """Carries ballots to one store node. Order is kept within a shard."""
 

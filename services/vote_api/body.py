@@ -75,7 +75,7 @@ def parse_like(body: bytes, quota: int) -> LikeBody:
     """A like request with 1 to `quota` distinct candidates, doubles dropped. Raises BadRequest."""
     try:
         like = _like_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f'Send {{"candidates": ["c01"]}}: {error}.') from error
     like.candidates = list(dict.fromkeys(like.candidates))
     if not 1 <= len(like.candidates) <= min(quota, CANDIDATES_PER_BALLOT_MAX):
@@ -87,7 +87,7 @@ def parse_voter(body: bytes) -> VoterBody:
     """A request for a token; an empty body asks for one of the campaign's own page. Raises BadRequest."""
     try:
         return _voter_decoder.decode(body or b"{}")
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f'Send {{"publisher": "CODE"}} or {{}}: {error}.') from error
 
 

@@ -56,6 +56,7 @@ REFUSED = [
     ("a code that is a number", Request(b'{"candidates": [1]}'), 400, "bad_request"),
     ("half a character", Request(b'{"candidates": ["\\ud800"]}'), 400, "bad_request"),
     ("more than the quota", Request(b'{"candidates": ["1", "2", "3", "4"]}'), 400, "bad_request"),
+    ("ten thousand lists", Request(b'{"candidates": ["c01"], "x": ' + b"[" * 10_000), 400, "bad_request"),
     ("no token", Request(authorization=""), 401, "token_missing"),
     ("another scheme", Request(authorization="Basic {token}"), 401, "token_missing"),
     ("an empty token", Request(authorization="Bearer"), 401, "token_invalid"),

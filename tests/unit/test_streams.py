@@ -152,6 +152,19 @@ async def test_stopping_ends_every_stream(results: Results) -> None:
         await until(ended, within_s=2, what="the streams end")
 
 
+@pytest.mark.usefixtures("quick")
+async def test_a_campaign_that_is_gone_ends_its_streams(results: Results) -> None:
+    async with results.read("a") as (reader,), results.read("b") as (other,):
+        del results.events["a"]
+        results.streams.tell("a")
+
+        async def ended() -> bool:
+            return reader.ended
+
+        await until(ended, within_s=2, what="the stream ends")
+        assert not other.ended
+
+
 async def test_above_the_limit_a_reader_is_told_when_to_come_back_until_another_has_gone() -> None:
     results = Results(readers_max=2)
     late = Reader()
