@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 CAMPAIGN_ID: Final = r"[a-z0-9][a-z0-9-]{0,31}"
@@ -21,6 +22,7 @@ def tokens_minted(campaign: str, network: int, minute: int) -> str:
     return f"dianzan:minted:{campaign}:{network}:{minute}"
 
 
+@lru_cache(maxsize=4_096)
 def tag(campaign: str, shard: int) -> str:
     """The hash tag all keys of a shard share, so that a shard lives in one cluster slot."""
     return f"{{{campaign}:{shard}}}"

@@ -130,6 +130,7 @@ class LikeLink:
             pool = self._client.connection_pool
             connection = cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]
             await connection.connect()  # type: ignore[no-untyped-call]
+            connection.socket_timeout = None  # `send` bounds the pipeline as a whole; a timer a reply costs 5 µs
             self._connection = connection
             if self._on_open is not None:
                 await self._on_open()

@@ -20,6 +20,7 @@ VOTERS_PER_BUCKET: Final = 100  # keeps a bucket a listpack (limit 512 fields) w
 
 # The batcher.
 LIKES_PER_CALL_MAX: Final = 256  # a call blocks the store: 256 likes are about 1 ms
+BALLOTS_PER_BATCH_MIN: Final = 64  # of a longer queue half travels, so that the process has work meanwhile
 BALLOTS_PER_BATCH_MAX: Final = 4_096  # bounds the pipeline's bytes and what one lost connection leaves unknown
 LIKES_PER_BATCH_MAX: Final = 16_384  # 64 full calls, about 0.1 s of the store: far from its time-out
 BALLOTS_QUEUED_MAX: Final = 20_000  # about 1 s of one process at full speed; beyond it 503

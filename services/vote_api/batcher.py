@@ -15,7 +15,13 @@ from dianzan.campaign import Document
 from dianzan.clock import Window, now_ms
 from dianzan.errors import ApiError, Overloaded, StoreUnavailable
 from dianzan.like_link import LikeCall, LikeLink
-from dianzan.limits import BALLOTS_PER_BATCH_MAX, BALLOTS_QUEUED_MAX, LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
+from dianzan.limits import (
+    BALLOTS_PER_BATCH_MAX,
+    BALLOTS_PER_BATCH_MIN,
+    BALLOTS_QUEUED_MAX,
+    LIKES_PER_BATCH_MAX,
+    LIKES_PER_CALL_MAX,
+)
 from dianzan.wire import Outcome
 
 _log = logs.get(__name__)
@@ -39,7 +45,9 @@ class _Waiting(msgspec.Struct):
 # The hot path. A request puts its ballot into the queue and is called back by a future; one task owns the connection:
 #
 #   1. wait for the first ballot
-#   2. take at most BALLOTS_PER_BATCH_MAX ballots and about LIKES_PER_BATCH_MAX likes, oldest first
+#   2. take the oldest half of the queue: at least BALLOTS_PER_BATCH_MIN ballots where there are as many, at most
+#      BALLOTS_PER_BATCH_MAX, and about LIKES_PER_BATCH_MAX likes. All of it would leave this process without work
+#      until the store has answered: a fifth of its time at 256 connections
 #   3. one call per (campaign, shard), split so that a call holds at most LIKES_PER_CALL_MAX likes
 #   4. send all calls as one pipeline; the store decides, writes the ledger entries and fsyncs once
 #   5. give each future its outcome, or its call's refusal; a lost connection makes all of them "unknown" (503)
@@ -91,7 +99,8 @@ class Batcher:
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
         likes = 0
-        while self._queue and len(batch) < BALLOTS_PER_BATCH_MAX and likes < LIKES_PER_BATCH_MAX:
+        most = min(max(BALLOTS_PER_BATCH_MIN, len(self._queue) // 2), BALLOTS_PER_BATCH_MAX)
+        while self._queue and len(batch) < most and likes < LIKES_PER_BATCH_MAX:
             batch.append(self._queue.popleft())
             likes += batch[-1].size
         return batch

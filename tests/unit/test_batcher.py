@@ -14,9 +14,16 @@ from dianzan.campaign import Document
 from dianzan.errors import ApiError, Closed, Overloaded, StoreError, StoreUnavailable, StoreUnsafe
 from dianzan.identity import Voter, VoterClass
 from dianzan.like_link import LikeCall, LikeLink
-from dianzan.limits import BALLOTS_PER_BATCH_MAX, BALLOTS_QUEUED_MAX, LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
+from dianzan.limits import (
+    BALLOTS_PER_BATCH_MAX,
+    BALLOTS_PER_BATCH_MIN,
+    BALLOTS_QUEUED_MAX,
+    LIKES_PER_BATCH_MAX,
+    LIKES_PER_CALL_MAX,
+)
 from dianzan.wire import Outcome
 from tests.support.wait import until
+from vote_api import batcher as batcher_module
 from vote_api.batcher import Batcher, Decision
 
 
@@ -119,6 +126,12 @@ async def running() -> AsyncIterator[Running]:
         await found.task
 
 
+@pytest.fixture
+def whole_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that wait travel in the next pipeline, as far as its limits of likes and calls let them."""
+    monkeypatch.setattr(batcher_module, "BALLOTS_PER_BATCH_MIN", BALLOTS_PER_BATCH_MAX)
+
+
 async def answered(*futures: asyncio.Future[Decision]) -> list[int | str]:
     """Per future the number in its answer, or the code of its error."""
     async with asyncio.timeout(10):
@@ -143,6 +156,14 @@ async def test_ballots_that_arrive_during_a_pipeline_travel_together_in_the_next
     assert running.link.sizes == [1, 50]
 
 
+async def test_half_of_a_long_queue_travels_and_all_of_a_short_one(running: Running) -> None:
+    first = await running.hold_first()
+    others = [running.cast(number) for number in range(300)]
+    running.link.release(5)
+    assert await answered(first, *others) == [60_000, *range(300)]
+    assert running.link.sizes == [1, 150, 75, BALLOTS_PER_BATCH_MIN, 300 - 150 - 75 - BALLOTS_PER_BATCH_MIN]
+
+
 async def test_one_pipeline_is_in_flight_however_many_ballots_come(running: Running) -> None:
     futures = []
     for wave in range(5):
@@ -157,14 +178,15 @@ async def test_one_pipeline_is_in_flight_however_many_ballots_come(running: Runn
 async def test_order_is_kept_within_a_shard_and_each_ballot_is_in_one_call(running: Running) -> None:
     first = await running.hold_first()
     futures = [running.cast(number, shard=number % 3) for number in range(600)]
-    running.link.release(2)
+    running.link.release(10)
     assert await answered(first, *futures) == [60_000, *range(600)]
     by_shard: dict[int, list[int]] = {}
-    for call in running.link.pipelines[1]:
+    for call in (call for pipeline in running.link.pipelines[1:] for call in pipeline):
         by_shard.setdefault(call.shard, []).extend(numbers_in(call))
     assert by_shard == {shard: list(range(shard, 600, 3)) for shard in range(3)}
 
 
+@pytest.mark.usefixtures("whole_queue")
 @pytest.mark.parametrize(
     ("sizes", "calls"),
     [
@@ -191,6 +213,7 @@ async def test_a_call_is_split_at_its_limit_and_a_ballot_never(
     assert all(sum(call.sizes) <= LIKES_PER_CALL_MAX for call in running.link.pipelines[1])
 
 
+@pytest.mark.usefixtures("whole_queue")
 async def test_a_pipeline_is_bounded_by_its_likes_too(running: Running) -> None:
     first = await running.hold_first()
     futures = [running.cast(n, size=255) for n in range(100)]
@@ -236,7 +259,7 @@ async def test_past_the_bound_a_ballot_is_refused_until_there_is_room(running: R
     futures += [running.cast(BALLOTS_QUEUED_MAX + number) for number in range(BALLOTS_PER_BATCH_MAX)]
     with pytest.raises(Overloaded):
         running.cast(1)
-    running.link.release(10)
+    running.link.release(30)
     assert await answered(first, *futures) == [60_000, *range(BALLOTS_QUEUED_MAX + BALLOTS_PER_BATCH_MAX)]
     assert max(running.link.sizes) == BALLOTS_PER_BATCH_MAX
     assert sum(running.link.sizes) == 1 + len(futures)
