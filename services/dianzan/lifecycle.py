@@ -139,14 +139,17 @@ class Lifecycle:
     async def drain(self, stored: StoredCampaign, shards: Collection[int], drain_s_max: float) -> None:
         """Wait until the workers have emptied these shards' streams. Raises CampaignError after `drain_s_max`.
 
-        The shards take no likes, or this might never end.
+        The shards take no likes, or this might never end. Raises StoreError where no replica confirms that they are
+        empty: a primary that is cut off may be, while the one promoted in its place is not.
         """
         deadline = time.monotonic() + drain_s_max
         while True:
             lengths = await self._store.backlog(stored.id, stored.rules.shards)
             waiting = [lengths[shard] for shard in shards]
             if all(entries == 0 for entries in waiting):  # None: the shard's server does not answer
-                return
+                waiting = [await self._store.waiting(stored.id, shard) for shard in shards]
+                if not any(waiting):
+                    return
             if time.monotonic() > deadline:
                 raise CampaignError(
                     f"{sum(entries or 0 for entries in waiting)} batches still wait for the ledger. "

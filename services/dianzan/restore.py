@@ -65,6 +65,8 @@ class Restorer:
             faults.hit("restore.written")
             await self._compare(stored, document, lost, rows)
             await self._reopen(document, lost)
+            # What was found whole may have been so only on a primary that is cut off, and whose replica is promoted.
+            await self._store.confirm_gates(stored.id, range(stored.rules.shards) if only is None else lost)
         return Restored(lost, likes)
 
     async def _give_up_surplus(self, stored: StoredCampaign, drain_s_max: float) -> None:

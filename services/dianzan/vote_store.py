@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -134,6 +134,16 @@ class VoteStore:
         gates = await self._gates(campaign, shards)
         return [shard for shard, gate in enumerate(gates) if gate not in (None, _CLOSED, _BEHIND)]
 
+    async def confirm_gates(self, campaign: str, shards: Iterable[int]) -> None:
+        """Return where each of these shards has a gate; with a replica: where that holds all of the shard, too.
+
+        Raises StoreError short of that.
+        """
+        for shard in shards:
+            key = keys.gate(campaign, shard)
+            if await self._held(key, lambda asked, key=key: asked.get(key)) in (None, _BEHIND):  # type: ignore[misc]
+                raise StoreError(f"Shard {shard} of campaign {campaign} has lost its gate meanwhile. Run this again.")
+
     async def _gates(self, campaign: str, shards: int) -> list[bytes | None]:
         names = [keys.gate(campaign, shard) for shard in range(shards)]
         return await self._each(names, lambda pipeline, name: pipeline.get(name))
@@ -178,6 +188,11 @@ class VoteStore:
         counters, stream = keys.counts(campaign, shard), keys.stream(campaign, shard)
         counted, entries = await self._held(stream, lambda asked: asked.fcall_ro("view_v1", 2, counters, stream, count))
         return _counts(_pairs(counted)), [(entry_id, _pairs(fields)) for entry_id, fields in entries]
+
+    async def waiting(self, campaign: str, shard: int) -> int:
+        """Entries of the shard's stream. With a replica: as it holds them too, else StoreError."""
+        stream = keys.stream(campaign, shard)
+        return int(await self._held(stream, lambda asked: asked.xlen(stream)))
 
     async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
         """Remove entries by (entry id, batch id); an entry that now carries another batch id stays."""

@@ -265,6 +265,14 @@ def _whole(raw: Entries) -> list[Entry] | None:
     return entries if len(entries) <= ENTRIES_PER_FLUSH_MAX and likes <= LIKES_PER_FLUSH_MAX else None
 
 
+async def find_nodes(store: VoteStore) -> None:
+    """Learn where a cluster's shards are now: a failover may have moved them."""
+    try:
+        await store.refresh()
+    except (RedisError, OSError, TimeoutError) as error:
+        _log.warning("the cluster's slots are not known anew", reason=str(error))
+
+
 class FlushLoop:
     """Flushes every shard of every campaign that may hold likes, until `stop`."""
 
@@ -292,7 +300,7 @@ class FlushLoop:
                 self.disturbed.set()
                 backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
                 await self._pause(backoff_s)
-                await self._find_nodes()
+                await find_nodes(self._store)
             else:
                 backoff_s = self._flush_every_s
                 self.last_success_s = time.monotonic()
@@ -324,13 +332,6 @@ class FlushLoop:
         if away is not None:
             raise away
         return likes
-
-    async def _find_nodes(self) -> None:
-        """Learn where a cluster's shards are now: a failover may have moved them."""
-        try:
-            await self._store.refresh()
-        except (RedisError, OSError, TimeoutError) as error:
-            _log.warning("the cluster's slots are not known anew", reason=str(error))
 
     def _forget_gauges(self, campaign: str) -> None:
         # A sealed campaign has no backlog; its last gauge would stand for ever.

@@ -13,7 +13,7 @@ from dianzan.errors import CampaignError, StoreError
 from dianzan.ledger import AWAY, REFUSED, Ledger, StoredCampaign
 from dianzan.restore import Restorer
 from dianzan.vote_store import VoteStore
-from tally_worker.consumer import Consumer
+from tally_worker.consumer import Consumer, find_nodes
 
 _log = logs.get(__name__)
 
@@ -44,6 +44,7 @@ class Reconciler:
             except (*AWAY, RedisError, StoreError) as error:
                 _log.warning("the comparison is put off", reason=f"{type(error).__name__}: {error}")
                 disturbed.set()  # else it would wait a minute, though the flush has long found the store again
+                await find_nodes(self._store)  # no flush asks a store whose campaigns are all sealed
             try:
                 async with asyncio.timeout(RECONCILE_EVERY_S):
                     await disturbed.wait()
