@@ -16,7 +16,8 @@ def machine() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     load = [round(number, 2) for number in os.getloadavg()]
-    return {"cores": os.cpu_count(), "cpu": model, "system": platform.platform(), "load_average": load}
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
+    return {"cores": os.cpu_count(), "cpu": model, "system": system, "load_average": load}
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:

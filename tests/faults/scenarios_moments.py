@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
+import urllib.request
 
 import asyncpg
 
@@ -14,6 +16,7 @@ from tests.faults.journal import Heard
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.registry import scenario
 from tests.faults.run import Run
+from tests.faults.world import Process
 from tests.support.wait import until
 
 # What goes over the wire at the moment: to Postgres, to the store.
@@ -22,6 +25,7 @@ END_IDLE_SESSIONS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE state = 'idle in transaction' AND state_change < clock_timestamp() - interval '0.5 s'
 """
+STOPPED_SEEN_S = 0.8  # by then every session that a stopped worker has left in a transaction is idle for 0.5 s
 
 
 async def met(link: Proxy, request: bytes, mode: Mode, *, within_s: float = 15.0) -> None:
@@ -83,8 +87,7 @@ def _taken_over(name: str, link: str, request: bytes, *, seconds: float, smoke: 
         try:
             await met(proxy, request, Mode.stall)
             first.signal(signal.SIGSTOP)
-            if request == COMMIT:
-                await _end_its_session(run)
+            await _end_its_sessions(run, at_least=1 if request == COMMIT else 0)
             async with run.load.quiet():
                 await run.world.at_rest(run.document)  # by the other alone
                 await asyncio.sleep(max(0.0, began_s + seconds - time.monotonic()))
@@ -101,15 +104,22 @@ for _seconds, _smoke, _full in ((1.0, 1, 6), (30.0, 0, 2)):
     _taken_over("before a removal", "worker0-store", REMOVAL, seconds=_seconds, smoke=_smoke, full=_full)
 
 
-async def _end_its_session(run: Run) -> None:
-    """What the server does after `idle_in_transaction_session_timeout`, 60 s in the settings we ship."""
+async def _end_its_sessions(run: Run, *, at_least: int) -> None:
+    """What the server does after `idle_in_transaction_session_timeout`, 60 s in the settings we ship.
+
+    A worker has two shards in flight: stopped before the removal of one, it may be in the transaction of another.
+    """
     connection = await asyncpg.connect(run.world.addresses.database_url, ssl=False)
+    began_s = time.monotonic()
+    sessions = 0
 
     async def ended() -> bool:
-        return bool(await connection.fetchval(END_IDLE_SESSIONS))
+        nonlocal sessions
+        sessions += await connection.fetchval(END_IDLE_SESSIONS)
+        return sessions >= at_least and time.monotonic() - began_s > STOPPED_SEEN_S
 
     try:
-        await until(ended, within_s=15, what="the stopped worker's session is idle in its transaction")
+        await until(ended, within_s=15, what="the stopped worker's sessions are idle in their transactions")
     finally:
         await connection.close()
 
@@ -130,6 +140,21 @@ async def api_half_open(run: Run) -> None:
     assert not refused, f"refused, though nothing is known: {refused[0]}"
 
 
+async def _round_succeeded(worker: Process, since_s: float, *, within_s: float) -> None:
+    """Wait until a worker has flushed all shards, over connections that work, at a later Unix time."""
+
+    def last_s() -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}/metrics", timeout=5) as answer:
+            found = re.search(rb"^dianzan_round_timestamp_seconds (\S+)$", answer.read(), re.MULTILINE)
+        assert found, "the worker tells no time of a round"
+        return float(found[1])
+
+    async def succeeded() -> bool:
+        return await asyncio.to_thread(last_s) > since_s
+
+    await until(succeeded, within_s=within_s, what=f"{worker.module} flushes again")
+
+
 def _worker_half_open(link: str, request: bytes) -> None:
     @scenario(f"half-open: the server forgets {link}", smoke=0, full=3)
     async def fault(run: Run) -> None:
@@ -138,7 +163,7 @@ def _worker_half_open(link: str, request: bytes) -> None:
         proxy.forsake()
         run.healed()
         # The other worker flushes meanwhile; this one waits for an answer as long as for a slow flush.
-        await met(proxy, request, Mode.carry, within_s=5 * POSTGRES_TIMEOUT_S)
+        await _round_succeeded(run.world.workers[0], time.time() + 1, within_s=5 * POSTGRES_TIMEOUT_S)
 
 
 _worker_half_open("worker0-postgres", COMMIT)
