@@ -271,11 +271,14 @@ async def test_likes_without_a_partition_are_refused_by_name(ledger: Ledger, cam
 async def test_likes_of_a_partition_that_was_detached_are_refused_too(
     ledger: Ledger, campaign: StoredCampaign, sql: Sql
 ) -> None:
-    await sql.execute(f"ALTER TABLE likes DETACH PARTITION likes_{campaign.number}_20261121")
-
-    with pytest.raises(asyncpg.CheckViolationError, match='no partition of relation "likes" found'):
-        await insert(ledger, campaign, entry((A, [1])))
-    assert await ledger.recount_counts(campaign.number) == {}
+    partition = f"likes_{campaign.number}_20261121"
+    await sql.execute(f"ALTER TABLE likes DETACH PARTITION {partition}")
+    try:
+        with pytest.raises(asyncpg.CheckViolationError, match='no partition of relation "likes" found'):
+            await insert(ledger, campaign, entry((A, [1])))
+        assert await ledger.recount_counts(campaign.number) == {}
+    finally:
+        await sql.execute(f"DROP TABLE {partition}")  # the schema of this database is compared with its description
 
 
 async def test_two_campaigns_are_given_further_windows_at_the_same_time(ledger: Ledger, sql: Sql) -> None:

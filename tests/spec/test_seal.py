@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import pytest
 
@@ -84,6 +85,14 @@ async def test_a_recount_after_the_seal_finds_four_equal_counts(sealed: Cast) ->
 async def test_no_like_is_taken_after_the_seal(sealed: Cast) -> None:
     for voter, candidate in ((sealed.voters[0], "c05"), (sealed.voters[0], "c01")):
         assert_problem(await voter.ask(candidate), 409, "closed")
+
+
+async def test_no_voter_is_made_after_the_seal_once_the_vote_api_has_read_of_it(sealed: Cast) -> None:
+    async def refused() -> bool:
+        asked = await sealed.campaign.http.post(f"{sealed.campaign.vote_url}/voters", json={})
+        return asked.status_code == HTTPStatus.CONFLICT
+
+    await until(refused, within_s=5, what="no voter is made")
     asked = await sealed.campaign.http.post(f"{sealed.campaign.vote_url}/voters", json={})
     assert_problem(asked, 409, "closed")
 
