@@ -40,7 +40,7 @@ KEPT_PER_READ: Final = LIKES_PER_FLUSH_MAX // LIKES_PER_CALL_MAX  # 78 entries: 
 KEPT_S_MAX: Final = 86_400  # a ledger that lags a day is restored by hand
 KEPT_LIFE_S: Final = 7 * 86_400  # after the last like of a shard; nobody will miss it then
 SHARDS_AT_ONCE: Final = 2  # a worker reads and packs one shard's likes while Postgres inserts another's
-POSTGRES_TIMEOUT_S: Final = 15.0  # thirty times the longest usual query; a link that is dead costs as much
+POSTGRES_TIMEOUT_S: Final = 15.0  # thirty times the longest usual query; a dead link costs it once or twice
 VOTERS_PER_RESTORE_STEP: Final = 2_000  # one pipeline of marks; bounds memory, not speed
 MARKS_KEPT_DAYS: Final = 7  # dedup marks outlive their window by this; nobody can vote in it any more
 
