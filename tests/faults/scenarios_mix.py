@@ -101,6 +101,6 @@ async def mix(run: Run) -> None:
     await _mix(run, 8.0)
 
 
-@scenario("a random mix of faults for 60 s, ten times", smoke=0, full=10)
+@scenario("a random mix of faults for 60 s, for 20 min in all", smoke=0, full=20)
 async def mix_long(run: Run) -> None:
     await _mix(run, 60.0)
