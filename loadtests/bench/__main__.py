@@ -20,6 +20,7 @@ from loadtests.bench import (
     fixed_rate,
     function,
     likes,
+    primaries,
     readers,
     reads,
     report,
@@ -56,6 +57,7 @@ GROUPS: Final = (
     Group(("11",), readers.measure),
     Group(("12a", "12b"), function.growth),
     Group(("13",), two_processes.measure),
+    Group(("14a", "14b"), primaries.measure, pinned=False),
 )
 
 

@@ -154,7 +154,7 @@ async def _prepare(stores: Stores) -> None:
     await stores.store.load_library()
 
 
-def published(bed: Bed, campaign: str, *, voters: int = 1_000_000) -> Document:
+def published(bed: Bed, campaign: str, *, voters: int = 1_000_000, shards: int = 8) -> Document:
     """A campaign of 64 candidates and 10 likes, sized for so many voters; one window, so no midnight falls into it."""
     now = datetime.now(UTC)
     rules = Rules(
@@ -165,6 +165,7 @@ def published(bed: Bed, campaign: str, *, voters: int = 1_000_000) -> Document:
         window="campaign",
         likes_per_window=QUOTA,
         expected_voters=voters,
+        shards=shards,
     )
     roster = [
         Candidate(f"c{n:02}", f"候选人{n}", "person", "东城区", "社区服务", "", "", "")

@@ -21,8 +21,9 @@ _KEPT = 4  # bytes of a voter's hash that name the shard; those after it are ran
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call but for the sender's clock, and how many likes it holds."""
+    """One call for a shard but for the sender's clock, and how many likes it holds."""
 
+    shard: int
     head: bytes
     tail: bytes
     likes: int
@@ -70,4 +71,4 @@ def _call(document: Document, shard: int, ballots: bytes, likes: int) -> Call:
     bounds = (document.version, window.day, window.start_ms, window.end_ms, _SENT)
     command: bytes = pack_command(("FCALL", "like_v1", len(names), *names, *bounds, os.urandom(8), ballots))  # type: ignore[arg-type]
     head, _sent, tail = command.partition(b"$13\r\n" + _SENT)
-    return Call(head + b"$13\r\n", tail, likes)
+    return Call(shard, head + b"$13\r\n", tail, likes)

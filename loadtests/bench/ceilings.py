@@ -39,7 +39,7 @@ def _increment(bed: Bed, number: int) -> tuple[int, float]:
     one = f"*2\r\n$4\r\nINCR\r\n${len(KEY)}\r\n{KEY}\r\n".encode() * COMMANDS_A_PIPELINE
     pipelines: list[Pipeline] = [(lambda: one, COMMANDS_A_PIPELINE)] * (number // COMMANDS_A_PIPELINE)
     with on_core(bed.cores, "server"):
-        took = pump(bed.addresses.redis_url, pipelines, lambda _reply: None)
+        took = pump({bed.addresses.redis_url: pipelines}, lambda _reply: None)
     sent, counted = len(pipelines) * COMMANDS_A_PIPELINE, int(str(bed.valkey.get(KEY)))
     if counted != sent:
         raise BenchError(f"{sent:,} INCR were answered, but the store counted {counted:,}.")

@@ -40,6 +40,8 @@ FIGURES: Final = (
     Figure("12a", "like_v1 rate, large window / 1 million likes", "ratio", 0.85),
     Figure("12b", "bytes a like, large window / 1 million likes", "ratio", 1.15, less=True),
     Figure("13", "two API processes / one", "ratio"),
+    Figure("14a", "like_v1 on 2 primaries / 1, on the cores there are", "ratio"),
+    Figure("14b", "like_v1 on 3 primaries / 1, on the cores there are", "ratio"),
     Figure("hello", "ceiling: raw ASGI hello", "1/s"),
     Figure("naive", "peer: naive FastAPI service", "1/s"),
     Figure("nginx", "peer: nginx + Lua", "1/s"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 
@@ -17,6 +17,7 @@ from loadtests.bench.options import Scale
 from loadtests.bench.pump import Pipeline, pump
 
 LIKES_A_STEP = 1_000_000  # packed and sent before the streams are dropped: bounds the memory of both
+CALLS_A_PIPELINE = 8
 ROUND_SHARE = 10  # of a window's likes, one in ten is measured, in rounds
 
 
@@ -95,11 +96,11 @@ def fill(bed: Bed, document: Document, likes: int, *, per_voter: int) -> int:
     return done
 
 
-def cast(bed: Bed, document: Document, likes: int, *, per_voter: int) -> tuple[int, float]:
+def cast(bed: Bed, document: Document, likes: int, *, per_voter: int, beside: Sequence[Bed] = ()) -> tuple[int, float]:
     """Pack at least so many likes, then send them as vote APIs do, from the core that no server needs now.
 
-    Returns the likes counted, and the seconds from the first call to the last reply. Raises BenchError where one of
-    them was not counted.
+    `beside`: further primaries; the shards are dealt out to all of them in turn. Returns the likes counted, and the
+    seconds from the first call to the last reply. Raises BenchError where one of them was not counted.
     """
     prepared = list(calls.packed(document, likes, per_voter=per_voter))
     replied = 0
@@ -108,18 +109,24 @@ def cast(bed: Bed, document: Document, likes: int, *, per_voter: int) -> tuple[i
         nonlocal replied
         replied += reply.count(b"c")  # the bytes between are likes left, at most ten
 
+    primaries = [bed, *beside]
+    dealt = [[call for call in prepared if call.shard % len(primaries) == n] for n in range(len(primaries))]
     with on_core(bed.cores, "server"):
-        took = pump(bed.addresses.redis_url, _pipelines(prepared, document.rules.shards), on_reply)
+        took = pump(
+            {primary.addresses.redis_url: _pipelines(part) for primary, part in zip(primaries, dealt, strict=True)},
+            on_reply,
+        )
     sent = sum(call.likes for call in prepared)
     if replied != sent:
         raise BenchError(f"Of {sent:,} new likes {replied:,} were counted; nothing is said of the function's speed.")
     return sent, took
 
 
-def _pipelines(prepared: Iterable[Call], size: int) -> list[Pipeline]:
-    """One call a shard in each, as a busy vote API sends them."""
+def _pipelines(prepared: Iterable[Call]) -> list[Pipeline]:
+    """Calls of several shards in each, as a busy vote API sends them."""
     rest = iter(prepared)
-    return [(partial(_stamped, group), len(group)) for group in iter(lambda: list(islice(rest, size)), [])]
+    groups = iter(lambda: list(islice(rest, CALLS_A_PIPELINE)), [])
+    return [(partial(_stamped, group), len(group)) for group in groups]
 
 
 def _stamped(group: Iterable[Call]) -> bytes:

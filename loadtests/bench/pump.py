@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,22 +21,20 @@ PUMP_S_MAX = 600.0
 Pipeline = tuple[Callable[[], bytes], int]  # what makes its bytes at the moment they are sent, and its replies
 
 
-def pump(
-    url: str, pipelines: Sequence[Pipeline], on_reply: Callable[[Any], None], *, connections: int = CONNECTIONS
-) -> float:
-    """Send all pipelines, hand every reply on, and return the seconds it took. Raises BenchError on an error reply."""
-    return uvloop.run(_pump(url, pipelines, on_reply, connections))
+def pump(work: Mapping[str, Sequence[Pipeline]], on_reply: Callable[[Any], None]) -> float:
+    """Send each store (by its URL) its pipelines, hand every reply on, and return the seconds until the last came.
+
+    Raises BenchError on an error reply.
+    """
+    return uvloop.run(_pump(work, on_reply))
 
 
-async def _pump(url: str, pipelines: Sequence[Pipeline], on_reply: Callable[[Any], None], connections: int) -> float:
-    loop, store, waiting = asyncio.get_running_loop(), urlsplit(url), iter(pipelines)
-    pipes: list[_Pipe] = []
-    for _ in range(connections):
-        _transport, pipe = await loop.create_connection(
-            lambda: _Pipe(waiting, on_reply, loop.create_future()), HOST, store.port or 0
-        )
-        await pipe.authenticate(str(store.password))
-        pipes.append(pipe)
+async def _pump(work: Mapping[str, Sequence[Pipeline]], on_reply: Callable[[Any], None]) -> float:
+    pipes = [
+        await _connected(url, waiting, on_reply)
+        for url, waiting in ((url, iter(pipelines)) for url, pipelines in work.items())
+        for _ in range(CONNECTIONS)
+    ]
     started = time.perf_counter()
     for pipe in pipes:
         pipe.start()
@@ -46,6 +44,15 @@ async def _pump(url: str, pipelines: Sequence[Pipeline], on_reply: Callable[[Any
     for pipe in pipes:
         pipe.close()
     return took
+
+
+async def _connected(url: str, waiting: Iterator[Pipeline], on_reply: Callable[[Any], None]) -> _Pipe:
+    loop, store = asyncio.get_running_loop(), urlsplit(url)
+    _transport, pipe = await loop.create_connection(
+        lambda: _Pipe(waiting, on_reply, loop.create_future()), HOST, store.port or 0
+    )
+    await pipe.authenticate(str(store.password))
+    return pipe
 
 
 class _Pipe(asyncio.Protocol):
