@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
-from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from dianzan import keys, store_promise, wire
 from dianzan.campaign import Document, Rules
 from dianzan.errors import StoreError, StoreUnavailable
 from dianzan.limits import KEPT_ENTRIES_MAX, KEPT_LIFE_S
-from dianzan.store_nodes import Node, StoreNodes
+from dianzan.store_calls import StoreCalls
+from dianzan.store_nodes import StoreNodes
 
 _GATE: Final = struct.Struct(">IHBIQQ")
 _CLOSED: Final = b"closed"  # a gate that takes no likes for good
@@ -54,6 +54,7 @@ class VoteStore:
 
     def __init__(self, nodes: StoreNodes) -> None:
         self._nodes = nodes
+        self._calls = StoreCalls(nodes)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -78,18 +79,18 @@ class VoteStore:
         Raises StoreError where the store has a later one.
         """
         campaign, version = document.rules.id, str(document.version)
-        await self._confirmed("document_v1", keys.document(campaign), version, document.model_dump_json())
-        await self._confirmed("announce_v1", keys.CAMPAIGNS, campaign, version)
+        await self._calls.confirmed("document_v1", keys.document(campaign), version, document.model_dump_json())
+        await self._calls.confirmed("announce_v1", keys.CAMPAIGNS, campaign, version)
 
     async def versions(self) -> dict[str, int]:
         """Campaign id -> version of its published document."""
-        node = await self._at(keys.CAMPAIGNS)
+        node = await self._calls.at(keys.CAMPAIGNS)
         found = await cast("Awaitable[dict[bytes, bytes]]", node.client.hgetall(keys.CAMPAIGNS))
         return {campaign.decode(): int(version) for campaign, version in found.items()}
 
     async def document(self, campaign: str) -> Document | None:
         """The published document, None where there is none."""
-        body = await (await self._at(keys.document(campaign))).client.get(keys.document(campaign))
+        body = await (await self._calls.at(keys.document(campaign))).client.get(keys.document(campaign))
         try:
             return Document.model_validate_json(body) if body else None
         except ValidationError as error:
@@ -103,19 +104,19 @@ class VoteStore:
         """
         gate, mode = pack_gate(document), "first" if first else "again"
         for shard in range(document.rules.shards) if shards is None else shards:
-            await self._confirmed("open_v1", keys.gate(document.rules.id, shard), gate, mode)
+            await self._calls.confirmed("open_v1", keys.gate(document.rules.id, shard), gate, mode)
 
     async def close_gates(self, campaign: str, shards: int) -> None:
         """Close every shard for good: after this returns no like is accepted anywhere."""
         for shard in range(shards):
-            await self._confirmed("close_v1", keys.gate(campaign, shard))
+            await self._calls.confirmed("close_v1", keys.gate(campaign, shard))
 
     async def take_gate(self, campaign: str, shard: int) -> bool:
         """Take the gate from an open shard that cannot be trusted: it refuses until it is restored.
 
         Returns whether it was open.
         """
-        return bool(await self._confirmed("ungate_v1", keys.gate(campaign, shard)))
+        return bool(await self._calls.confirmed("ungate_v1", keys.gate(campaign, shard)))
 
     async def gates_missing(self, campaign: str, shards: int) -> list[int]:
         """Shards that have lost their gate, or were found behind the ledger."""
@@ -141,12 +142,12 @@ class VoteStore:
         """
         for shard in shards:
             key = keys.gate(campaign, shard)
-            if await self._held(key, lambda asked, key=key: asked.get(key)) in (None, _BEHIND):  # type: ignore[misc]
+            if await self._calls.held(key, lambda asked, key=key: asked.get(key)) in (None, _BEHIND):  # type: ignore[misc]
                 raise StoreError(f"Shard {shard} of campaign {campaign} has lost its gate meanwhile. Run this again.")
 
     async def _gates(self, campaign: str, shards: int) -> list[bytes | None]:
         names = [keys.gate(campaign, shard) for shard in range(shards)]
-        return await self._each(names, lambda pipeline, name: pipeline.get(name))
+        return await self._calls.each(names, lambda pipeline, name: pipeline.get(name))
 
     # ---- voters -----------------------------------------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class VoteStore:
         bucket = wire.bucket_of(voter, document.rules.buckets)
         key = keys.marks(document.rules.id, shard, window_day, bucket)
         with _answering():
-            node = await self._at(key)
+            node = await self._calls.at(key)
             mark = await cast("Awaitable[bytes | None]", node.client.hget(key, cast("str", wire.mark_field(voter))))
         return wire.unpack_indexes(mark or b"", document.width)
 
@@ -164,7 +165,7 @@ class VoteStore:
         """Count one more token for a network in a minute and return how many that makes."""
         key = keys.tokens_minted(campaign, network, minute)
         with _answering():
-            pipeline = (await self._at(key)).client.pipeline(transaction=True)
+            pipeline = (await self._calls.at(key)).client.pipeline(transaction=True)
             pipeline.incr(key)
             pipeline.expire(key, 120)
             return int((await pipeline.execute())[0])
@@ -178,7 +179,9 @@ class VoteStore:
         failover then undid, the store would never know again.
         """
         stream, start = keys.stream(campaign, shard), "-" if after is None else f"({after.decode()}"
-        return cast("Entries", await self._held(stream, lambda asked: asked.xrange(stream, min=start, count=count)))
+        return cast(
+            "Entries", await self._calls.held(stream, lambda asked: asked.xrange(stream, min=start, count=count))
+        )
 
     async def shard_view(self, campaign: str, shard: int, count: int) -> tuple[dict[int, int], Entries]:
         """The shard's counters per candidate index and at most `count` of its oldest entries, of one instant.
@@ -186,18 +189,20 @@ class VoteStore:
         With a replica: what it holds too, else StoreError.
         """
         counters, stream = keys.counts(campaign, shard), keys.stream(campaign, shard)
-        counted, entries = await self._held(stream, lambda asked: asked.fcall_ro("view_v1", 2, counters, stream, count))
+        counted, entries = await self._calls.held(
+            stream, lambda asked: asked.fcall_ro("view_v1", 2, counters, stream, count)
+        )
         return _counts(_pairs(counted)), [(entry_id, _pairs(fields)) for entry_id, fields in entries]
 
     async def waiting(self, campaign: str, shard: int) -> int:
         """Entries of the shard's stream. With a replica: as it holds them too, else StoreError."""
         stream = keys.stream(campaign, shard)
-        return int(await self._held(stream, lambda asked: asked.xlen(stream)))
+        return int(await self._calls.held(stream, lambda asked: asked.xlen(stream)))
 
     async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
         """Remove entries by (entry id, batch id); an entry that now carries another batch id stays."""
         pairs = [part for pair in committed for part in pair]
-        return int(await self._call("remove_v1", [keys.stream(campaign, shard)], *pairs))
+        return int(await self._calls.call("remove_v1", [keys.stream(campaign, shard)], *pairs))
 
     async def keep_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
         """Remove entries as `remove_entries` does, and keep them in a stream beside, until `drop_kept`.
@@ -206,27 +211,27 @@ class VoteStore:
         """
         names = [keys.stream(campaign, shard), keys.kept(campaign, shard)]
         pairs = [part for pair in committed for part in pair]
-        client = (await self._at(names[0])).client
+        client = (await self._calls.at(names[0])).client
         return int(await client.fcall("keep_v1", 2, *names, str(KEPT_ENTRIES_MAX), str(KEPT_LIFE_S), *pairs))
 
     async def read_kept(self, campaign: str, shard: int, count: int, *, after: bytes | None = None) -> Entries:
         """Like `read_entries`, of the entries kept; their ids are other ones than in the stream."""
         kept, start = keys.kept(campaign, shard), "-" if after is None else f"({after.decode()}"
-        return cast("Entries", await self._held(kept, lambda asked: asked.xrange(kept, min=start, count=count)))
+        return cast("Entries", await self._calls.held(kept, lambda asked: asked.xrange(kept, min=start, count=count)))
 
     async def drop_kept(self, campaign: str, shard: int, before_ms: int) -> int:
         """Drop entries kept before an instant of the store's clock; returns how many went."""
         kept = keys.kept(campaign, shard)
-        client = (await self._at(kept)).client
+        client = (await self._calls.at(kept)).client
         return int(await client.xtrim(kept, minid=str(before_ms), approximate=False))
 
     async def memory_share(self, campaign: str, shard: int) -> float:
         """Memory that the server of a shard uses, of its limit (0 to 1)."""
-        return (await store_promise.room((await self._at(keys.gate(campaign, shard))).client, [])).memory
+        return (await store_promise.room((await self._calls.at(keys.gate(campaign, shard))).client, [])).memory
 
     async def clock_ms(self, campaign: str, shard: int) -> int:
         """The clock of the server that holds a shard, in Unix milliseconds."""
-        seconds, micros = await (await self._at(keys.gate(campaign, shard))).client.time()
+        seconds, micros = await (await self._calls.at(keys.gate(campaign, shard))).client.time()
         return int(seconds * 1000 + micros // 1000)
 
     async def backlog(self, campaign: str, shards: int) -> list[int | None]:
@@ -235,11 +240,11 @@ class VoteStore:
         Raises redis.RedisError where none answers.
         """
         names = [keys.stream(campaign, shard) for shard in range(shards)]
-        return await self._each(names, lambda pipeline, name: pipeline.xlen(name), partly=True)
+        return await self._calls.each(names, lambda pipeline, name: pipeline.xlen(name), partly=True)
 
     async def people(self, campaign: str, shard: int, voters: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
         """Add voters per candidate index to the shard's HyperLogLogs and return their estimates (error 0.81%)."""
-        node = await self._at(keys.people(campaign, shard, 0))
+        node = await self._calls.at(keys.people(campaign, shard, 0))
         async with node.client.pipeline(transaction=False) as pipeline:
             for candidate, hashes in voters.items():
                 pipeline.pfadd(keys.people(campaign, shard, candidate), *hashes)
@@ -261,12 +266,14 @@ class VoteStore:
     async def shard_counts(self, campaign: str, shards: int) -> list[dict[int, int]]:
         """Likes per candidate index by the store's own counters, shard by shard."""
         names = [keys.counts(campaign, shard) for shard in range(shards)]
-        return [_counts(found) for found in await self._each(names, lambda pipeline, name: pipeline.hgetall(name))]
+        return [
+            _counts(found) for found in await self._calls.each(names, lambda pipeline, name: pipeline.hgetall(name))
+        ]
 
     async def bucket_fills(self, campaign: str, window_day: int, places: Sequence[tuple[int, int]]) -> list[int]:
         """Voters in each of the given (shard, bucket) places of a window."""
         names = [keys.marks(campaign, shard, window_day, bucket) for shard, bucket in places]
-        return await self._each(names, lambda pipeline, name: pipeline.hlen(name))
+        return await self._calls.each(names, lambda pipeline, name: pipeline.hlen(name))
 
     async def drop_marks(self, rules: Rules, window_day: int) -> int:
         """Remove the dedup marks of one window; returns how many hashes went."""
@@ -275,7 +282,7 @@ class VoteStore:
             for start in range(0, rules.buckets, 1_000):
                 stop = min(start + 1_000, rules.buckets)
                 names = [keys.marks(rules.id, shard, window_day, bucket) for bucket in range(start, stop)]
-                removed += int(await (await self._at(names[0])).client.unlink(*names))
+                removed += int(await (await self._calls.at(names[0])).client.unlink(*names))
         return removed
 
     # ---- restore ----------------------------------------------------------------------------------------------------
@@ -287,17 +294,17 @@ class VoteStore:
         """
         pattern = keys.tag(rules.id, shard).replace("{", r"\{") + ":*"
         spared = {keys.stream(rules.id, shard), keys.gate(rules.id, shard)}
-        node = await self._at(keys.gate(rules.id, shard))
+        node = await self._calls.at(keys.gate(rules.id, shard))
         scanned = [key.decode() async for key in node.client.scan_iter(match=pattern, count=1_000)]
         found = [key for key in scanned if key not in spared]
         for start in range(0, len(found), 1_000):
-            await self._call("clear_v1", [keys.gate(rules.id, shard), *found[start : start + 1_000]])
+            await self._calls.call("clear_v1", [keys.gate(rules.id, shard), *found[start : start + 1_000]])
 
     async def write_marks(
         self, document: Document, shard: int, window_day: int, voters: Mapping[bytes, Sequence[int]]
     ) -> None:
         """Set what each voter of a shard liked in a window."""
-        node = await self._at(keys.gate(document.rules.id, shard))
+        node = await self._calls.at(keys.gate(document.rules.id, shard))
         async with node.client.pipeline(transaction=False) as pipeline:
             for voter, candidates in voters.items():
                 bucket = wire.bucket_of(voter, document.rules.buckets)
@@ -310,7 +317,7 @@ class VoteStore:
         self, document: Document, shard: int, window_day: int, voters: Collection[bytes]
     ) -> dict[bytes, tuple[int, ...]]:
         """What each of a shard's voters liked in a window, in one round trip."""
-        node = await self._at(keys.gate(document.rules.id, shard))
+        node = await self._calls.at(keys.gate(document.rules.id, shard))
         async with node.client.pipeline(transaction=False) as pipeline:
             for voter in voters:
                 bucket = wire.bucket_of(voter, document.rules.buckets)
@@ -324,78 +331,13 @@ class VoteStore:
         if likes:
             named = {str(candidate): str(count) for candidate, count in likes.items()}
             key = keys.counts(campaign, shard)
-            await (await self._at(key)).client.hset(key, mapping=cast("Any", named))
+            await (await self._calls.at(key)).client.hset(key, mapping=cast("Any", named))
 
     async def clocks_ms(self) -> list[int]:
         """Each server's clock in Unix milliseconds."""
         await self._nodes.known()
         times = [await node.client.time() for node in self._nodes.all()]
         return [seconds * 1000 + micros // 1000 for seconds, micros in times]
-
-    # ---- one server, many servers -----------------------------------------------------------------------------------
-
-    async def _at(self, key: str) -> Node:
-        await self._nodes.known()
-        return self._nodes.of(key)
-
-    async def _each(
-        self, names: Sequence[str], command: Callable[[Pipeline, str], Any], *, partly: bool = False
-    ) -> list[Any]:
-        """One command a key, in one pipeline a server; replies in the order of the names.
-
-        `partly`: None for the keys of servers that do not answer, and an error only where none does.
-        """
-        await self._nodes.known()
-        replies: list[Any] = [None] * len(names)
-        failed: list[Exception] = []
-        groups = self._nodes.groups(names)
-        for places in groups:
-            try:
-                node = self._nodes.of(names[places[0]])
-                async with node.client.pipeline(transaction=False) as pipeline:
-                    for place in places:
-                        command(pipeline, names[place])
-                    for place, reply in zip(places, await pipeline.execute(), strict=True):
-                        replies[place] = reply
-            except (RedisError, OSError, TimeoutError) as error:
-                failed.append(error)
-                if not partly or len(failed) == len(groups):
-                    raise
-        return replies
-
-    async def _call(self, function: str, names: Sequence[str], *args: bytes | str) -> Any:
-        node = await self._at(names[0])
-        try:
-            return await node.client.fcall(function, len(names), *names, *args)
-        except ResponseError as error:
-            raise StoreError(f"{function} was refused by the store: {error}") from error
-
-    async def _confirmed(self, function: str, key: str, *args: bytes | str) -> Any:
-        """Call a function of one key; with a replica, return once it holds the change too."""
-        try:
-            return await self._held(key, lambda asked: asked.fcall(function, 1, key, *args))
-        except ResponseError as error:
-            raise StoreError(f"{function} was refused by the store: {error}") from error
-
-    async def _held(self, key: str, queue: Callable[[Pipeline], Any]) -> Any:
-        """The reply to one command; with a replica, once it holds all that the server had written by then.
-
-        Raises StoreError short of that. One connection from beginning to end, so that what is confirmed is this
-        server's history and not that of one promoted meanwhile.
-        """
-        client = (await self._at(key)).client
-        async with client.pipeline(transaction=False) as pipeline:
-            queue(pipeline)
-            if self._nodes.replicated:
-                waitaof = await store_promise.has_waitaof(client)
-                for command in store_promise.confirmation(keys.touch(key), waitaof=waitaof):
-                    pipeline.execute_command(*command)
-            reply, *confirmation = await pipeline.execute(raise_on_error=False)
-        if isinstance(reply, Exception):
-            raise reply
-        if self._nodes.replicated and not store_promise.confirmed(confirmation):
-            raise StoreError("No replica has confirmed in time: is it there and in step? Run this again when it is.")
-        return reply
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
