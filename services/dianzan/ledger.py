@@ -314,6 +314,11 @@ class CampaignStep:
         await self._connection.executemany(queries()["upsert_candidate"], rows)
         await self._connection.execute(queries()["bump_version"], number)
 
+    async def pass_version(self, version: int) -> int | None:
+        """Raise the version past a later one; returns the new one, None where it was not behind."""
+        later: int | None = await self._connection.fetchval(queries()["pass_version"], self._id, version)
+        return later
+
     async def create_partitions(self, number: int, days: Iterable[date]) -> None:
         """One ledger partition per window, so that no like ever lacks a place."""
         for day in days:

@@ -63,6 +63,9 @@ ON CONFLICT (campaign, code) DO UPDATE
 SET name = excluded.name, kind = excluded.kind, district = excluded.district, category = excluded.category,
     summary = excluded.summary, story = excluded.story, photo = excluded.photo;
 
+-- name: pass_version
+UPDATE campaigns SET version = $2 + 1 WHERE id = $1 AND version < $2 RETURNING version;
+
 -- name: bump_version
 UPDATE campaigns SET version = version + 1 WHERE number = $1;
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 from dianzan import faults, identity
 from dianzan.campaign import Document, Rules, State, next_width, refused_changes
@@ -20,6 +22,9 @@ from dianzan.ranking import ranked
 from dianzan.recount import Recount, recount
 from dianzan.roster import Candidate
 from dianzan.vote_store import VoteStore
+
+_OLDER_COPY: Final = "Postgres has come back as an older copy"
+_NAMED_MAX: Final = 10  # candidates in a sentence
 
 
 class Lifecycle:
@@ -41,8 +46,9 @@ class Lifecycle:
                 await step.create(rules, identity.new_key())
                 return True
             _require_before(step.stored, State.closed)
-            if step.stored.state is State.published:
-                refused = refused_changes(step.stored.rules, rules, datetime.now(UTC))
+            before = await self._rules_in_force(step.stored)
+            if before is not None:
+                refused = refused_changes(before, rules, datetime.now(UTC))
                 if refused:
                     raise CampaignError(f"Campaign {rules.id} is published; refused:\n  " + "\n  ".join(refused))
             await step.change_rules(rules)
@@ -59,8 +65,17 @@ class Lifecycle:
             _require_before(stored, State.closed)
             index_of = await step.candidate_codes(stored.number)
             known = len(index_of)
-            for candidate in candidates:
-                index_of.setdefault(candidate.code, len(index_of) + 1)
+            published = await self._store.document(campaign)
+            lacking = _after(published.candidates, list(index_of)) if published else ()
+            missing = set(lacking) - {candidate.code for candidate in candidates}
+            if missing:
+                raise CampaignError(
+                    f"{_OLDER_COPY}, and lacks candidates that voters know: {_some(lacking)}. "
+                    f"The roster must have them all, but has no {_some(sorted(missing))}."
+                )
+            # In the store's order first: likes go by the index.
+            for code in [*lacking, *(candidate.code for candidate in candidates)]:
+                index_of.setdefault(code, len(index_of) + 1)
             if len(index_of) > CANDIDATES_MAX:
                 raise CampaignError(f"A campaign has at most {CANDIDATES_MAX} candidates, not {len(index_of)}.")
             next_width(stored.width, len(index_of))
@@ -76,7 +91,7 @@ class Lifecycle:
         the vote API offers only what the shards take. A store that has lost a campaign's likes is not opened again.
         """
         async with self._ledger.step(campaign) as step:
-            stored = require(step, campaign)
+            stored = await self.met_store(step, campaign)
             _require_before(stored, State.closed)
             codes = await step.candidate_codes(stored.number)
             if not codes:
@@ -94,7 +109,7 @@ class Lifecycle:
         """
         await self._store.load_library()
         async with self._ledger.step(campaign) as step:
-            stored = require(step, campaign)
+            stored = await self.met_store(step, campaign)
             if stored.state is State.draft:
                 raise CampaignError(f"Campaign {campaign} was never published: there is nothing to close.")
             if await step.has_likes(stored.number):
@@ -165,6 +180,37 @@ class Lifecycle:
             raise CampaignError(_unknown(campaign))
         return stored
 
+    async def met_store(self, step: CampaignStep, campaign: str) -> StoredCampaign:
+        """The campaign a step is about, its version past the store's where Postgres has come back as an older copy.
+
+        Raises CampaignError where the older copy lacks what likes name by position, candidates or publishers: what it
+        got in their place later would get their likes.
+        """
+        stored = require(step, campaign)
+        published = await self._store.document(campaign)
+        if published is None:
+            return stored
+        codes = await step.candidate_codes(stored.number)
+        if lacking := _after(published.candidates, list(codes)):
+            raise CampaignError(
+                f"{_OLDER_COPY}, and lacks candidates that voters know: {_some(lacking)}. "
+                f"Run dianzan campaign import-candidates {campaign} with a roster that has them, then this again."
+            )
+        if lacking := _after(published.rules.publishers, stored.rules.publishers):
+            raise CampaignError(
+                f"{_OLDER_COPY}, and lacks publishers that likes have come by: {_some(lacking)}. "
+                "Run dianzan campaign create with the campaign file that has them, then this again."
+            )
+        later = await step.pass_version(published.version)
+        return stored if later is None else replace(stored, version=later)
+
+    async def _rules_in_force(self, stored: StoredCampaign) -> Rules | None:
+        """The rules that likes have been cast by: the store's where Postgres has an older copy. None in a draft."""
+        published = await self._store.document(stored.id)
+        if published is not None and published.version > stored.version:
+            return published.rules
+        return stored.rules if stored.state is State.published else None
+
     async def _publish_changes(self, before: StoredCampaign) -> None:
         if before.state is State.published:
             await self.publish(before.id)
@@ -207,6 +253,22 @@ class Lifecycle:
         likes = {index: counted.ledger.get(index, 0) for index in await self._ledger.candidates(stored.number)}
         ranks = ranked(likes)
         return {index: (ranks[index], Tally(n, counted.people.get(index, 0))) for index, n in likes.items()}
+
+
+def _after(known: Sequence[str], ours: Sequence[str]) -> Sequence[str]:
+    """What the store knows beyond ours. Raises CampaignError where what both have is not the same, place by place."""
+    for place, (theirs, our) in enumerate(zip(known, ours, strict=False), start=1):
+        if theirs != our:
+            raise CampaignError(
+                f"Number {place} is {theirs} in the store and {our} in Postgres, and likes go by the number: "
+                "one of them is of another campaign, bring back the right one."
+            )
+    return known[len(ours) :]
+
+
+def _some(codes: Sequence[str]) -> str:
+    """The codes, or the first of many."""
+    return ", ".join(codes[:_NAMED_MAX]) + (f" and {len(codes) - _NAMED_MAX} more" if len(codes) > _NAMED_MAX else "")
 
 
 def _unknown(campaign: str) -> str:

@@ -11,7 +11,7 @@ from dianzan import faults, wire
 from dianzan.campaign import Document, State
 from dianzan.errors import CampaignError
 from dianzan.ledger import Ledger, StoredCampaign
-from dianzan.lifecycle import Lifecycle, require
+from dianzan.lifecycle import Lifecycle
 from dianzan.limits import VOTERS_PER_RESTORE_STEP
 from dianzan.vote_store import VoteStore
 
@@ -48,7 +48,7 @@ class Restorer:
         """
         await self._store.load_library()
         async with self._ledger.step(campaign) as step:
-            stored = require(step, campaign)
+            stored = await self._lifecycle.met_store(step, campaign)
             if stored.state is State.draft:
                 raise CampaignError(f"Campaign {campaign} was never published: there is nothing to restore.")
             if accept_ledger and not stored.state.is_over:

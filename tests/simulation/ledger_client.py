@@ -82,6 +82,17 @@ class SimStep:
         """Whether the ledger holds any like."""
         return bool(await self._ledger.read(lambda: bool(self._ledger.server.rows)))
 
+    async def candidate_codes(self, number: int) -> dict[str, int]:
+        """Code -> index."""
+        return {candidate.code: index for index, candidate in (await self._ledger.candidates(number)).items()}
+
+    async def pass_version(self, version: int) -> int | None:
+        """Past a later version, at COMMIT."""
+        if self.stored.version >= version:
+            return None
+        await self._change(lambda: self._ledger.server.pass_version(version))
+        return version + 1
+
     async def close(self) -> None:
         """published -> closed, at COMMIT."""
         await self._change(self._ledger.server.set_closed)

@@ -201,6 +201,11 @@ class LedgerServer:
 
     # ---- the campaign's row -----------------------------------------------------------------------------------------
 
+    def pass_version(self, version: int) -> None:
+        """Past a later version."""
+        if self.campaign.version < version:
+            self.campaign = replace(self.campaign, version=version + 1)
+
     def set_closed(self) -> None:
         """published -> closed."""
         if self.campaign.state is State.published:
