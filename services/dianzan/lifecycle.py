@@ -184,12 +184,17 @@ class Lifecycle:
         """The campaign a step is about, its version past the store's where Postgres has come back as an older copy.
 
         Raises CampaignError where the older copy lacks what likes name by position, candidates or publishers: what it
-        got in their place later would get their likes.
+        got in their place later would get their likes. Also where it has another key: every voter would be a new one.
         """
         stored = require(step, campaign)
         published = await self._store.document(campaign)
         if published is None:
             return stored
+        if stored.secret is not None and stored.secret.hex() != published.secret:
+            raise CampaignError(
+                f"The store holds a campaign {campaign} with another key than Postgres: they do not belong together. "
+                "Bring back the Postgres that belongs to it, or give the new campaign another id."
+            )
         codes = await step.candidate_codes(stored.number)
         if lacking := _after(published.candidates, list(codes)):
             raise CampaignError(
