@@ -65,7 +65,7 @@ class Lifecycle:
             _require_before(stored, State.closed)
             index_of = await step.candidate_codes(stored.number)
             known = len(index_of)
-            published = await self._store.document(campaign)
+            published = await self._published(stored)
             lacking = _after(published.candidates, list(index_of)) if published else ()
             missing = set(lacking) - {candidate.code for candidate in candidates}
             if missing:
@@ -184,17 +184,12 @@ class Lifecycle:
         """The campaign a step is about, its version past the store's where Postgres has come back as an older copy.
 
         Raises CampaignError where the older copy lacks what likes name by position, candidates or publishers: what it
-        got in their place later would get their likes. Also where it has another key: every voter would be a new one.
+        got in their place later would get their likes.
         """
         stored = require(step, campaign)
-        published = await self._store.document(campaign)
+        published = await self._published(stored)
         if published is None:
             return stored
-        if stored.secret is not None and stored.secret.hex() != published.secret:
-            raise CampaignError(
-                f"The store holds a campaign {campaign} with another key than Postgres: they do not belong together. "
-                "Bring back the Postgres that belongs to it, or give the new campaign another id."
-            )
         codes = await step.candidate_codes(stored.number)
         if lacking := _after(published.candidates, list(codes)):
             raise CampaignError(
@@ -209,9 +204,19 @@ class Lifecycle:
         later = await step.pass_version(published.version)
         return stored if later is None else replace(stored, version=later)
 
+    async def _published(self, stored: StoredCampaign) -> Document | None:
+        """What the store has of a campaign. Raises CampaignError where its key is another: every voter would be new."""
+        published = await self._store.document(stored.id)
+        if published is not None and stored.secret is not None and stored.secret.hex() != published.secret:
+            raise CampaignError(
+                f"The store holds a campaign {stored.id} with another key than Postgres: they do not belong together. "
+                "Bring back the Postgres that belongs to it, or give the new campaign another id."
+            )
+        return published
+
     async def _rules_in_force(self, stored: StoredCampaign) -> Rules | None:
         """The rules that likes have been cast by: the store's where Postgres has an older copy. None in a draft."""
-        published = await self._store.document(stored.id)
+        published = await self._published(stored)
         if published is not None and published.version > stored.version:
             return published.rules
         return stored.rules if stored.state is State.published else None

@@ -127,8 +127,14 @@ async def test_another_order_of_candidates_is_never_published(way: Way, sql: Sql
 async def test_a_campaign_made_anew_does_not_take_the_place_of_the_one_that_is_voted_for(way: Way, sql: Sql) -> None:
     await sql.execute("UPDATE campaigns SET secret = $2 WHERE id = $1", way.campaign.id, bytes(32))
 
-    with pytest.raises(CampaignError, match="another key than Postgres"):
-        await way.lifecycle.publish(way.campaign.id)
+    rules = way.document.rules
+    for step in (
+        way.lifecycle.create(rules),
+        way.lifecycle.import_candidates(rules.id, candidates(7)),
+        way.lifecycle.publish(rules.id),
+    ):
+        with pytest.raises(CampaignError, match="another key than Postgres"):
+            await step
 
     document = await way.store.document(way.campaign.id)
     assert document is not None
