@@ -116,7 +116,7 @@ async def _reader(run: Run) -> AsyncIterator[None]:
             try:
                 found = await run.world.published(run.campaign)
                 run.published.append((time.monotonic(), found))
-            except (OSError, EOFError, TypeError, KeyError):
+            except (OSError, EOFError):
                 pass  # the results API may be the one that is down
             await asyncio.sleep(READ_EVERY_S)
 
@@ -125,4 +125,6 @@ async def _reader(run: Run) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        [ended] = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(ended, Exception):
+        raise ended  # else a reader that died early would have seen no number fall

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -157,13 +158,15 @@ class World:
         return document
 
     async def published(self, campaign: str) -> dict[str, int]:
-        """Likes per candidate as the results API gives them now."""
+        """Likes per candidate as the results API gives them now. Raises OSError or EOFError where it gives none."""
         assert self.results is not None
         connection = Connection(self.results.port)
         try:
-            _status, body = await connection.ask("GET", f"/v1/campaigns/{campaign}/results")
+            status, body = await connection.ask("GET", f"/v1/campaigns/{campaign}/results")
         finally:
             connection.close()
+        if status != HTTPStatus.OK:
+            raise ConnectionError(f"the results API answers {status}")
         return {row["code"]: row["likes"] for row in body["results"]}
 
     async def at_rest(self, document: Document, *, within_s: float = 30.0) -> None:
