@@ -17,7 +17,7 @@ from loadtests.bench.options import Scale
 from loadtests.bench.pump import Pipeline, pump
 
 LIKES_A_STEP = 1_000_000  # packed and sent before the streams are dropped: bounds the memory of both
-CALLS_A_PIPELINE = 8
+CALLS_A_PIPELINE = 8  # one a shard of the usual campaign
 ROUND_SHARE = 10  # of a window's likes, one in ten is measured, in rounds
 
 

@@ -41,7 +41,10 @@ class Restorer:
     async def restore(
         self, campaign: str, *, drain_s_max: float, only: Collection[int] | None = None, accept_ledger: bool = False
     ) -> Restored:
-        """Rebuild, compare, open again. Raises CampaignError where the rebuilt shards do not equal the ledger.
+        """Rebuild, compare, open again.
+
+        Raises CampaignError where the rebuilt shards do not equal the ledger, and where that is an older copy which
+        lacks candidates or publishers that likes name.
 
         `only`: of those without a gate these alone. `accept_ledger`: open shards that count more likes than the ledger
         too, whose surplus the ledger has lost and will never hold.
