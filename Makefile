@@ -40,13 +40,13 @@ format: $(VENV)/setup ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix
 
 load: $(VENV)/setup ## Load a system of its own for 60 s and check that every count agrees (ARGS='--seconds 600 …')
-	@$(BIN)/python -m loadtests $(ARGS)
+	@$(BIN)/python -m loadtests.load $(ARGS)
 
 bench: $(VENV)/setup ## Measure everything beside its ceilings and peers, about twelve minutes (ARGS='--only 1,5 --quick …')
 	@$(BIN)/python -m loadtests.bench $(ARGS)
 
-rehearse: $(VENV)/up ## Rehearse a campaign of 5 million likes, 20 days in about a minute, and compare to the like (ARGS='--likes …')
-	@exec $(BIN)/dianzan rehearse --fresh $(ARGS)
+rehearse: $(VENV)/setup ## Rehearse a campaign of 5 million likes, 20 days in about a minute, and compare to the like (ARGS='--likes …')
+	@exec $(BIN)/python -m loadtests.rehearsal --fresh $(ARGS)
 
 simulate: $(VENV)/setup ## Live through 2,000 histories in virtual time, and find out the systems broken on purpose (ARGS='--first 9000 …')
 	@$(BIN)/python -m tests.simulation --controls $(ARGS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dianzan.errors import DianzanError
+from dianzan.domain.errors import DianzanError
 from loadtests.bench import (
     bed,
     ceilings,

@@ -14,15 +14,15 @@ from typing import TypeVar
 
 import redis
 
-from dianzan import keys
-from dianzan.campaign import Document, Rules
 from dianzan.cli.stores import Stores, open_stores
-from dianzan.embedded import EmbeddedStores, StoreAddresses
-from dianzan.roster import Candidate
-from dianzan.supervisor import Service, Supervisor
+from dianzan.domain.campaign import Document, Rules
+from dianzan.local.stores import EmbeddedStores, StoreAddresses
+from dianzan.local.supervisor import Service, Supervisor
+from dianzan.roster.candidates import Candidate
+from dianzan.store import keys
 from loadtests.bench.cores import Cores, on_core
 from loadtests.bench.errors import BenchError
-from loadtests.system import free_port
+from loadtests.load.system import free_port
 
 HOST = "127.0.0.1"
 CANDIDATES = 64

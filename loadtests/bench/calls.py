@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from hiredis import pack_command
 
-from dianzan import keys, wire
-from dianzan.campaign import Document
-from dianzan.clock import now_ms
-from dianzan.identity import VOTER_BYTES, Voter, VoterClass
-from dianzan.limits import LIKES_PER_CALL_MAX
+from dianzan.domain import wire
+from dianzan.domain.campaign import Document
+from dianzan.domain.limits import LIKES_PER_CALL_MAX
+from dianzan.domain.voters import VOTER_BYTES, Voter, VoterClass
+from dianzan.domain.windows import now_ms
+from dianzan.store import keys
 
 _SENT = b"0000000000000"  # where the sender's clock will stand, 13 digits until the year 2286
 _KEPT = 4  # bytes of a voter's hash that name the shard; those after it are random

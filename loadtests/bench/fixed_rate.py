@@ -8,8 +8,8 @@ from typing import Any
 
 import uvloop
 
-from dianzan.campaign import Document
-from dianzan.identity import Voter, VoterClass
+from dianzan.domain.campaign import Document
+from dianzan.domain.voters import Voter, VoterClass
 from loadtests.bench import likes, wrk
 from loadtests.bench.bed import HOST, Bed, Server, published, serving
 from loadtests.bench.cores import cpu_seconds

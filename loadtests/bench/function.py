@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 
-from dianzan.campaign import Document
+from dianzan.domain.campaign import Document
 from loadtests.bench import calls
 from loadtests.bench.bed import QUOTA, Bed, published
 from loadtests.bench.calls import Call

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from dianzan.campaign import Document
+from dianzan.domain.campaign import Document
 from loadtests.bench import nginx, wrk
 from loadtests.bench.bed import Bed, Server, published, serving, still
 from loadtests.bench.cores import cpu_seconds

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dianzan import keys
-from dianzan.campaign import Document
-from dianzan.clock import now_ms
+from dianzan.domain.campaign import Document
+from dianzan.domain.windows import now_ms
+from dianzan.store import keys
 from loadtests.bench.bed import HOST, Bed, Server
 from loadtests.bench.cores import on_core
 from loadtests.bench.errors import BenchError, Skipped
-from loadtests.system import free_port
+from loadtests.load.system import free_port
 
 MODULES = Path("/usr/lib/nginx/modules")
 NEEDED = ("ndk_http_module.so", "ngx_http_lua_module.so")

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from statistics import median
 
-from dianzan.campaign import Document
 from dianzan.cli.stores import Stores
-from dianzan.embedded import StoreAddresses
-from dianzan.embedded_folder import redis_url
-from dianzan.embedded_servers import ValkeyServer
+from dianzan.domain.campaign import Document
+from dianzan.local.folder import redis_url
+from dianzan.local.servers import ValkeyServer
+from dianzan.local.stores import StoreAddresses
 from loadtests.bench.bed import Bed, published
 from loadtests.bench.cores import cpu_seconds
 from loadtests.bench.figures import Measured, ratios

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import msgspec
 import uvloop
 
-from dianzan.campaign import Document
-from dianzan.wire import shard_of
+from dianzan.domain.campaign import Document
+from dianzan.domain.wire import shard_of
 from loadtests.bench import likes
 from loadtests.bench.bed import HOST, Bed, published, serving
 from loadtests.bench.errors import BenchError

@@ -7,9 +7,9 @@ import time
 
 import asyncpg
 
-from dianzan import keys
-from dianzan.campaign import Document
 from dianzan.cli.stores import Stores
+from dianzan.domain.campaign import Document
+from dianzan.store import keys
 from loadtests.bench import function
 from loadtests.bench.bed import Bed, published, serving, still
 from loadtests.bench.cores import cpu_seconds

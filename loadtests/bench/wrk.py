@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dianzan.campaign import Document
-from dianzan.identity import Voter, VoterClass
+from dianzan.domain.campaign import Document
+from dianzan.domain.voters import Voter, VoterClass
 from loadtests.bench import closed_loop
 from loadtests.bench.bed import HOST, Server
 from loadtests.bench.errors import BenchError

@@ -6,9 +6,9 @@ from types import FrameType
 
 import uvicorn
 
-from dianzan import logs
-from dianzan.limits import STREAMS_MAX
-from dianzan.process import raise_open_files
+from dianzan.domain.limits import STREAMS_MAX
+from dianzan.process import logs
+from dianzan.process.machine import raise_open_files
 from results_api.app import create_app
 from results_api.settings import ResultsSettings
 from results_api.streams import Streams

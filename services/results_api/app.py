@@ -12,16 +12,17 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from dianzan import background, problem, process
-from dianzan.errors import ApiError
-from dianzan.ledger import Ledger
+from dianzan.domain.errors import ApiError
+from dianzan.http import problem
+from dianzan.ledger.ledger import Ledger
+from dianzan.process import background, machine
 from results_api import pages
 from results_api.openapi import describe
 from results_api.reads import ReadRoutes
 from results_api.routes import router
 from results_api.settings import ResultsSettings
-from results_api.snapshot import Snapshots
 from results_api.streams import Streams
+from results_api.view import Snapshots
 
 
 def create_app(settings: ResultsSettings, *, streams_max: int) -> ReadRoutes:
@@ -42,7 +43,7 @@ def create_app(settings: ResultsSettings, *, streams_max: int) -> ReadRoutes:
         app.state.snapshots = Snapshots(ledger, streams.tell)
         reading = background.spawn("snapshots", app.state.snapshots.run())
         telling = background.spawn("streams", streams.run())
-        process.calm_collector()
+        machine.calm_collector()
         yield
         await background.stop(telling)
         await background.stop(reading)

@@ -8,8 +8,8 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from dianzan.errors import CampaignUnknown, CandidateUnknown, ResultsHidden, ResultsUnavailable, Unavailable
-from dianzan.problem import responses
+from dianzan.domain.errors import CampaignUnknown, CandidateUnknown, ResultsHidden, ResultsUnavailable, Unavailable
+from dianzan.http.problem import responses
 
 
 class CampaignSummary(BaseModel):

@@ -6,11 +6,11 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from dianzan import metrics
-from dianzan.errors import ApiError, MethodNotAllowed, ResultsHidden
+from dianzan.domain.errors import ApiError, MethodNotAllowed, ResultsHidden
+from dianzan.process import metrics
 from results_api.rendered import Message, Rendered, refusal
-from results_api.snapshot import Snapshots
 from results_api.streams import Streams
+from results_api.view import Snapshots
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -7,8 +7,8 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dianzan import problem
-from dianzan.errors import ApiError
+from dianzan.domain.errors import ApiError
+from dianzan.http import problem
 
 Message = MutableMapping[str, Any]
 Answer = tuple[Message, Message]

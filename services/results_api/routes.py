@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from results_api.settings import ResultsSettings
-from results_api.snapshot import Snapshots
+from results_api.view import Snapshots
 
 router = APIRouter()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from dianzan.settings import Settings
+from dianzan.process.settings import Settings
 
 
 class ResultsSettings(Settings):

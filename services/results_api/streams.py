@@ -7,8 +7,8 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable
 
-from dianzan import metrics
-from dianzan.errors import CampaignUnknown, Unavailable
+from dianzan.domain.errors import CampaignUnknown, Unavailable
+from dianzan.process import metrics
 from results_api.rendered import OPEN_TO_ALL, Message, Rendered, start
 
 GROUPS = 128  # 20,000 readers are woken 156 at a time, and after each group every other request has its turn

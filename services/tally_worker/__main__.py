@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uvicorn
 
-from dianzan import logs
+from dianzan.process import logs
 from tally_worker.app import create_app
 from tally_worker.settings import WorkerSettings
 

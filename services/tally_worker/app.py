@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from dianzan import background, faults
-from dianzan.ledger import Ledger
-from dianzan.lifecycle import Lifecycle
-from dianzan.restore import Restorer
-from dianzan.store_nodes import connect
-from dianzan.vote_store import VoteStore
-from tally_worker.consumer import Consumer, FlushLoop
-from tally_worker.gauge import BucketGauge
-from tally_worker.reconcile import Reconciler
-from tally_worker.routes import router
+from dianzan.ledger.ledger import Ledger
+from dianzan.life.lifecycle import Lifecycle
+from dianzan.life.restore import Restorer
+from dianzan.process import background, faults
+from dianzan.store.nodes import connect
+from dianzan.store.vote_store import VoteStore
+from tally_worker.bucket_fill import BucketGauge
+from tally_worker.comparison import Reconciler
+from tally_worker.flush import Consumer, FlushLoop
+from tally_worker.operations import router
 from tally_worker.settings import WorkerSettings
 from tally_worker.sweep import Sweeper
 

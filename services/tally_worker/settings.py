@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from dianzan.limits import KEPT_S_MAX
-from dianzan.settings import Settings
+from dianzan.domain.limits import KEPT_S_MAX
+from dianzan.process.settings import Settings
 
 
 class WorkerSettings(Settings):

@@ -7,13 +7,13 @@ import time
 
 from redis.exceptions import RedisError
 
-from dianzan import logs
-from dianzan.campaign import State
-from dianzan.clock import now_ms, to_ms
-from dianzan.ledger import AWAY, Ledger
-from dianzan.limits import CLOCK_SKEW_MS_MAX
-from dianzan.old_marks import drop_old_marks
-from dianzan.vote_store import VoteStore
+from dianzan.domain.campaign import State
+from dianzan.domain.limits import CLOCK_SKEW_MS_MAX
+from dianzan.domain.windows import now_ms, to_ms
+from dianzan.ledger.ledger import AWAY, Ledger
+from dianzan.life.old_marks import drop_old_marks
+from dianzan.process import logs
+from dianzan.store.vote_store import VoteStore
 
 _log = logs.get(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uvicorn
 
-from dianzan import logs
-from dianzan.process import raise_open_files
+from dianzan.process import logs
+from dianzan.process.machine import raise_open_files
 from vote_api.app import create_app
-from vote_api.protocol import LikeProtocol
+from vote_api.likes.protocol import LikeProtocol
 from vote_api.settings import VoteSettings
 
 

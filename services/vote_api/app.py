@@ -12,18 +12,19 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from dianzan import background, faults, problem, process
-from dianzan.errors import ApiError
-from dianzan.store_nodes import connect
-from dianzan.vote_store import VoteStore
-from vote_api.batchers import Batchers
-from vote_api.body import ClientGone
-from vote_api.likes import Likes
+from dianzan.domain.errors import ApiError
+from dianzan.http import problem
+from dianzan.process import background, faults, machine
+from dianzan.store.nodes import connect
+from dianzan.store.vote_store import VoteStore
+from vote_api.likes.batchers import Batchers
+from vote_api.likes.body import ClientGone
+from vote_api.likes.path import Likes
 from vote_api.openapi import describe
-from vote_api.promise import App, PromiseHeader
 from vote_api.routes import router
 from vote_api.settings import VoteSettings
-from vote_api.watch import StoreWatch
+from vote_api.store.promise_header import App, PromiseHeader
+from vote_api.store.watch import StoreWatch
 
 
 def create_app(settings: VoteSettings) -> App:
@@ -49,7 +50,7 @@ def create_app(settings: VoteSettings) -> App:
         await watch.refresh()
         watching = background.spawn("store-watch", watch.run())
         likes = Likes(watch=watch, batchers=batchers, store=store)
-        process.calm_collector()
+        machine.calm_collector()
         yield {"likes": likes}
         await likes.aclose()
         await batchers.aclose()

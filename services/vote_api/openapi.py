@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from dianzan.problem import responses
+from dianzan.http.problem import responses
 from vote_api.routes import LIKE_ERRORS, LikeAnswer, LikeRequest
 
 

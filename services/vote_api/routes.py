@@ -12,10 +12,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
-from dianzan import metrics
-from dianzan.campaign import Document
-from dianzan.clock import now_ms
-from dianzan.errors import (
+from dianzan.domain.campaign import Document
+from dianzan.domain.errors import (
     BadRequest,
     BodyTooLarge,
     CampaignUnknown,
@@ -35,13 +33,15 @@ from dianzan.errors import (
     TooManyRequests,
     Unavailable,
 )
-from dianzan.identity import Voter, VoterClass
-from dianzan.limits import TOKEN_LIFE_S
-from dianzan.problem import responses
-from dianzan.vote_store import VoteStore
-from vote_api import body
+from dianzan.domain.limits import TOKEN_LIFE_S
+from dianzan.domain.voters import Voter, VoterClass
+from dianzan.domain.windows import now_ms
+from dianzan.http.problem import responses
+from dianzan.process import metrics
+from dianzan.store.vote_store import VoteStore
+from vote_api.likes import body
 from vote_api.settings import VoteSettings
-from vote_api.watch import StoreWatch
+from vote_api.store.watch import StoreWatch
 
 router = APIRouter()
 

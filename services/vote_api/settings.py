@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from dianzan.limits import BACKLOG_BYTES_MAX
-from dianzan.settings import Settings
+from dianzan.domain.limits import BACKLOG_BYTES_MAX
+from dianzan.process.settings import Settings
 
 
 class VoteSettings(Settings):

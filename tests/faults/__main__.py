@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from tests.faults import report, scenarios
+from tests.faults import report
 from tests.faults.registry import Scenario
 from tests.faults.report import Shown
 from tests.faults.run import run_cycle
+from tests.faults.scenarios import every
 from tests.faults.world import World
 
 CYCLE_S_MAX = 240.0
@@ -30,7 +31,7 @@ SHARED_MIN = 10  # scenarios that are worth the start of another world
 def main() -> int:
     """0: every scenario held and every control failed; 1: not so; 2: usage."""
     options = _options()
-    wanted = [s for s in scenarios.all_of() if options.only.lower() in s.name.lower() and _cycles_of(s, options)]
+    wanted = [s for s in every.all_of() if options.only.lower() in s.name.lower() and _cycles_of(s, options)]
     if options.list:
         print("\n".join(s.name for s in wanted))
         return 0

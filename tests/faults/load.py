@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from dianzan import wire
-from dianzan.campaign import Document
-from dianzan.identity import Voter, VoterClass
+from dianzan.domain import wire
+from dianzan.domain.campaign import Document
+from dianzan.domain.voters import Voter, VoterClass
 from tests.faults.checker import acknowledged, unresolved
 from tests.faults.http import Connection
 from tests.faults.journal import Attempt, Heard, Journal

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from dianzan.campaign import Document
+from dianzan.domain.campaign import Document
 from tests.faults.checker import Violation, check
 from tests.faults.load import Load
 from tests.faults.world import World

@@ -18,12 +18,12 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 from redis.exceptions import RedisError
 
-from dianzan.campaign import Document
 from dianzan.cli.stores import Stores, open_stores
-from dianzan.embedded import StoreAddresses
-from dianzan.embedded_folder import database_url, redis_url
-from dianzan.embedded_servers import PostgresServer, Server, ValkeyServer
-from dianzan.recount import recount
+from dianzan.domain.campaign import Document
+from dianzan.life.recount import recount
+from dianzan.local.folder import database_url, redis_url
+from dianzan.local.servers import PostgresServer, Server, ValkeyServer
+from dianzan.local.stores import StoreAddresses
 from tests.faults.checker import Truth
 from tests.faults.http import Connection
 from tests.faults.proxy import Proxy

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from dianzan.embedded import StoreAddresses
-from dianzan.embedded_folder import database_url, make_folder, read_password, redis_url
-from dianzan.embedded_servers import PostgresServer, Server, ValkeyServer
-from dianzan.errors import StoreError
-from dianzan.store_nodes import open_client
+from dianzan.domain.errors import StoreError
+from dianzan.local.folder import database_url, make_folder, read_password, redis_url
+from dianzan.local.servers import PostgresServer, Server, ValkeyServer
+from dianzan.local.stores import StoreAddresses
+from dianzan.store.nodes import open_client
 from tests.faults.proxy import Proxy
 from tests.faults.world import World, serving
 from tests.support.wait import until

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from dianzan.ledger import Ledger
-from dianzan.like_link import LikeLink
-from dianzan.store_nodes import open_client
-from dianzan.vote_store import VoteStore
+from dianzan.ledger.ledger import Ledger
+from dianzan.store.like_link import LikeLink
+from dianzan.store.nodes import open_client
+from dianzan.store.vote_store import VoteStore
 from tests.support.guards import leaked_keys
 from tests.support.nodes import one_server
 from tests.support.servers import LEDGERS, STORES, running_ledger, running_store

@@ -12,14 +12,14 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from dianzan import keys
-from dianzan.ledger import Ledger
-from dianzan.ledger_flush import ShardFlush
-from dianzan.like_link import LikeLink
-from dianzan.limits import ENTRIES_PER_FLUSH_MAX, LIKES_PER_FLUSH_MAX
-from dianzan.vote_store import VoteStore
-from dianzan.wire import Entry
-from tally_worker.consumer import NOTHING, Consumer, FlushLoop
+from dianzan.domain.limits import ENTRIES_PER_FLUSH_MAX, LIKES_PER_FLUSH_MAX
+from dianzan.domain.wire import Entry
+from dianzan.ledger.flush import ShardFlush
+from dianzan.ledger.ledger import Ledger
+from dianzan.store import keys
+from dianzan.store.like_link import LikeLink
+from dianzan.store.vote_store import VoteStore
+from tally_worker.flush import NOTHING, Consumer, FlushLoop
 from tests.support.casting import Model, today, voter, waiting
 from tests.support.nodes import one_server
 from tests.support.way import Way, ballots, make_way

@@ -13,14 +13,14 @@ import pytest
 import typer
 import yaml
 
-from dianzan import store_promise
 from dianzan.cli.main import app
-from dianzan.embedded_folder import database_url, redis_url
-from dianzan.embedded_servers import PostgresServer, ValkeyServer
-from dianzan.limits import BODY_BYTES_MAX
-from dianzan.settings import Settings
-from dianzan.store_nodes import open_client
-from dianzan.vote_store import VoteStore
+from dianzan.domain.limits import BODY_BYTES_MAX
+from dianzan.local.folder import database_url, redis_url
+from dianzan.local.servers import PostgresServer, ValkeyServer
+from dianzan.process.settings import Settings
+from dianzan.store import durability
+from dianzan.store.nodes import open_client
+from dianzan.store.vote_store import VoteStore
 from results_api.settings import ResultsSettings
 from tally_worker.settings import WorkerSettings
 from tests.support.nodes import one_server
@@ -225,7 +225,7 @@ async def test_a_store_on_the_shipped_settings_keeps_the_promise(kind: type[Ship
     try:
         store = VoteStore(one_server(client))
         await store.load_library()
-        assert await store_promise.broken_promises(client, replicated=False) == []
+        assert await durability.broken_promises(client, replicated=False) == []
         assert (await client.config_get("hash-max-listpack-entries")).popitem()[1] in (b"512", "512")
     finally:
         await client.aclose()

@@ -15,17 +15,17 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, MovedError, RedisError, ResponseError
 
-from dianzan import keys, store_promise
-from dianzan.campaign import Document
-from dianzan.embedded import EmbeddedCluster, EmbeddedError, EmbeddedStores, find_stores
-from dianzan.embedded_cluster import ClusterNode, ValkeyCluster, cluster_url
-from dianzan.embedded_folder import read_password
-from dianzan.embedded_servers import ValkeyServer
-from dianzan.errors import StoreError
-from dianzan.like_link import LikeLink
-from dianzan.store_nodes import StoreNodes, connect
-from dianzan.vote_store import VoteStore
-from dianzan.wire import shard_of
+from dianzan.domain.campaign import Document
+from dianzan.domain.errors import StoreError
+from dianzan.domain.wire import shard_of
+from dianzan.local.cluster import ClusterNode, ValkeyCluster, cluster_url
+from dianzan.local.folder import read_password
+from dianzan.local.servers import ValkeyServer
+from dianzan.local.stores import EmbeddedCluster, EmbeddedError, EmbeddedStores, find_stores
+from dianzan.store import durability, keys
+from dianzan.store.like_link import LikeLink
+from dianzan.store.nodes import StoreNodes, connect
+from dianzan.store.vote_store import VoteStore
 from tests.support.casting import cast, document, voter
 from tests.support.wait import until
 
@@ -34,7 +34,7 @@ A = voter("a")
 OWNER = """
 import signal, sys
 from pathlib import Path
-from dianzan.embedded import EmbeddedCluster
+from dianzan.local.stores import EmbeddedCluster
 EmbeddedCluster(Path(sys.argv[1])).start()
 print("ready", flush=True)
 signal.pause()
@@ -106,7 +106,7 @@ async def test_three_primaries_with_a_replica_each_keep_every_promise_and_count_
     primaries = nodes.all()
     assert len(primaries) == 3
     for primary in primaries:
-        assert await store_promise.broken_promises(primary.client, replicated=True) == []
+        assert await durability.broken_promises(primary.client, replicated=True) == []
     voters = [voter(number) for number in range(30)]
     assert len({holder(nodes, campaign, each)[0] for each in voters}) == 3
 

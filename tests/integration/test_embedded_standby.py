@@ -17,18 +17,18 @@ import asyncpg
 import psutil
 import pytest
 
-from dianzan import embedded_standby
-from dianzan.embedded import EmbeddedCluster
-from dianzan.embedded_folder import EmbeddedError, database_url
-from dianzan.embedded_servers import PostgresServer
-from dianzan.embedded_standby import PostgresPair
+from dianzan.local import standby
+from dianzan.local.folder import EmbeddedError, database_url
+from dianzan.local.servers import PostgresServer
+from dianzan.local.standby import PostgresPair
+from dianzan.local.stores import EmbeddedCluster
 from tests.support.wait import until
 
 WAIT_S_MAX = 30
 OWNER = """
 import signal, sys
 from pathlib import Path
-from dianzan.embedded_standby import PostgresPair
+from dianzan.local.standby import PostgresPair
 PostgresPair(Path(sys.argv[1]) / "postgres", Path(sys.argv[1]) / "standby", []).start()
 print("ready", flush=True)
 signal.pause()
@@ -176,7 +176,7 @@ async def test_a_standby_of_another_ledger_is_named_with_its_log_and_is_copied_a
     shutil.rmtree(pair.primary.folder / "cluster")
     pair.primary.start()
     pair.primary.stop()
-    monkeypatch.setattr(embedded_standby, "IN_STEP_S_MAX", 1.0)
+    monkeypatch.setattr(standby, "IN_STEP_S_MAX", 1.0)
     with pytest.raises(EmbeddedError, match=r"(?s)remove .*/standby so that .*database system identifier differs"):
         pair.start()
     pair.stop()

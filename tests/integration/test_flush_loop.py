@@ -12,11 +12,11 @@ import redis.exceptions
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
-from dianzan.ledger import AWAY, Ledger, StoredCampaign
-from dianzan.like_link import LikeLink
-from dianzan.limits import SHARDS_AT_ONCE
-from dianzan.vote_store import VoteStore
-from tally_worker.consumer import Consumer, Flush, FlushLoop
+from dianzan.domain.limits import SHARDS_AT_ONCE
+from dianzan.ledger.ledger import AWAY, Ledger, StoredCampaign
+from dianzan.store.like_link import LikeLink
+from dianzan.store.vote_store import VoteStore
+from tally_worker.flush import Consumer, Flush, FlushLoop
 from tests.support.nodes import one_server
 from tests.support.store_state import configured
 from tests.support.wait import until

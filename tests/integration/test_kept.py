@@ -10,15 +10,16 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from dianzan import keys, metrics
-from dianzan.ledger import Ledger
-from dianzan.ledger_flush import ShardFlush
-from dianzan.like_link import LikeLink
-from dianzan.limits import KEPT_PER_READ
-from dianzan.recount import recount
-from dianzan.restore import Restorer
-from tally_worker.consumer import Consumer
-from tally_worker.reconcile import Reconciler
+from dianzan.domain.limits import KEPT_PER_READ
+from dianzan.ledger.flush import ShardFlush
+from dianzan.ledger.ledger import Ledger
+from dianzan.life.recount import recount
+from dianzan.life.restore import Restorer
+from dianzan.process import metrics
+from dianzan.store import keys
+from dianzan.store.like_link import LikeLink
+from tally_worker.comparison import Reconciler
+from tally_worker.flush import Consumer
 from tests.support.nodes import one_server
 from tests.support.store_state import bring_back, configured, dump
 from tests.support.wait import until

@@ -13,15 +13,17 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from dianzan.ledger import Ledger, StoredCampaign
-from dianzan.ledger_queries import queries
-from dianzan.limits import LIKES_PER_FLUSH_MAX
+from dianzan.domain.limits import LIKES_PER_FLUSH_MAX
+from dianzan.ledger.ledger import Ledger, StoredCampaign
+from dianzan.ledger.queries import queries
 from tests.support.casting import voter
 from tests.support.ledger_rows import NOON, entry, insert, november, published
 
 A, B, C = voter("a"), voter("b"), voter("c")
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-MIGRATIONS = sorted(path.name for path in (files("dianzan") / "migrations").iterdir() if path.name.endswith(".sql"))
+MIGRATIONS = sorted(
+    path.name for path in (files("dianzan.ledger") / "migrations").iterdir() if path.name.endswith(".sql")
+)
 
 
 @pytest.fixture
@@ -53,14 +55,14 @@ async def test_migrations_apply_once_from_four_processes_at_the_same_time(empty_
 
 
 def test_every_query_is_used_and_every_query_used_exists() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in Path(str(files("dianzan"))).glob("ledger*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(str(files("dianzan.ledger"))).glob("*.py"))
     used = set(re.findall(r'queries\(\)\["(\w+)"\]', source)) | set(re.findall(r'_per_candidate\("(\w+)"', source))
 
     assert used == set(queries())
 
 
 def test_every_query_has_a_name_of_its_own() -> None:
-    text = (files("dianzan") / "ledger.sql").read_text(encoding="utf-8")
+    text = (files("dianzan.ledger") / "queries.sql").read_text(encoding="utf-8")
 
     assert len(re.findall(r"^-- name: ", text, re.MULTILINE)) == len(queries())
 

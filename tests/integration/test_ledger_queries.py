@@ -10,10 +10,10 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from dianzan import ledger as ledger_module
-from dianzan.errors import CampaignError
-from dianzan.ledger import Ledger, StoredCampaign
-from dianzan.ledger_queries import queries
+from dianzan.domain.errors import CampaignError
+from dianzan.ledger import ledger as ledger_module
+from dianzan.ledger.ledger import Ledger, StoredCampaign
+from dianzan.ledger.queries import queries
 from tests.support.casting import voter
 from tests.support.ledger_rows import NOON, entry, insert, november, published
 from tests.support.wait import until

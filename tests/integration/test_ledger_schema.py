@@ -8,7 +8,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from dianzan.ledger import Ledger, StoredCampaign
+from dianzan.ledger.ledger import Ledger, StoredCampaign
 from tests.support.casting import voter
 from tests.support.ledger_rows import entry, insert, november, published
 

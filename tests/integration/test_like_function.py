@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dianzan import like_link
-from dianzan.clock import now_ms
-from dianzan.errors import (
+from dianzan.domain.errors import (
     ApiError,
     ClockSkewed,
     Closed,
@@ -21,9 +19,11 @@ from dianzan.errors import (
     StoreUnavailable,
     StoreUnsafe,
 )
-from dianzan.like_link import LikeCall, LikeLink
-from dianzan.limits import LIKES_PER_CALL_MAX
-from dianzan.vote_store import VoteStore
+from dianzan.domain.limits import LIKES_PER_CALL_MAX
+from dianzan.domain.windows import now_ms
+from dianzan.store import like_link
+from dianzan.store.like_link import LikeCall, LikeLink
+from dianzan.store.vote_store import VoteStore
 from tests.support.casting import (
     NETWORK,
     PUBLISHER,

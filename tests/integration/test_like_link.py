@@ -12,12 +12,12 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from redis.asyncio import Redis
 
-from dianzan import like_link
-from dianzan.campaign import Document
-from dianzan.errors import StoreUnavailable
-from dianzan.like_link import LikeLink
-from dianzan.store_nodes import open_client
-from dianzan.vote_store import VoteStore
+from dianzan.domain.campaign import Document
+from dianzan.domain.errors import StoreUnavailable
+from dianzan.store import like_link
+from dianzan.store.like_link import LikeLink
+from dianzan.store.nodes import open_client
+from dianzan.store.vote_store import VoteStore
 from tests.support.casting import Ballot, answered, call_of, calls_of, cast, document, identities, voter, waiting
 from tests.support.wait import until
 

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from dianzan import wire
-from dianzan.errors import ApiError
-from dianzan.like_link import LikeLink
-from dianzan.vote_store import VoteStore
+from dianzan.domain import wire
+from dianzan.domain.errors import ApiError
+from dianzan.store.like_link import LikeLink
+from dianzan.store.vote_store import VoteStore
 from tests.support.casting import Ballot, Model, call_of, document, identities, today, voter, waiting
 
 VOTERS = [voter(n) for n in range(6)]

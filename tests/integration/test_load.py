@@ -17,8 +17,8 @@ RUN_S_MAX = 170
 
 
 async def load(*options: str | Path) -> tuple[int, str]:
-    """Exit code and output of `python -m loadtests`."""
-    command = [sys.executable, "-m", "loadtests", *map(str, options)]
+    """Exit code and output of `python -m loadtests.load`."""
+    command = [sys.executable, "-m", "loadtests.load", *map(str, options)]
     done = await asyncio.to_thread(
         subprocess.run,
         command,

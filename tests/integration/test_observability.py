@@ -18,8 +18,8 @@ import prometheus_client
 import pytest
 import yaml
 
-from dianzan import metrics
-from dianzan.errors import ResultsUnavailable, Unavailable
+from dianzan.domain.errors import ResultsUnavailable, Unavailable
+from dianzan.process import metrics
 from tests.conftest import NewCampaign
 from tests.support.client import CampaignClient
 from tests.support.stream import streamed

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from dianzan.errors import CampaignError
-from dianzan.ledger import Ledger
-from dianzan.like_link import LikeLink
+from dianzan.domain.errors import CampaignError
+from dianzan.ledger.ledger import Ledger
+from dianzan.store.like_link import LikeLink
 from tests.support.casting import voter
 from tests.support.client import candidates
 from tests.support.way import Way, make_way

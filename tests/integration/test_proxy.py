@@ -19,9 +19,9 @@ import asyncpg
 import httpx
 import pytest
 
-from dianzan import problem
-from dianzan.errors import BodyTooLarge, Unavailable
-from dianzan.limits import BODY_BYTES_MAX
+from dianzan.domain.errors import BodyTooLarge, Unavailable
+from dianzan.domain.limits import BODY_BYTES_MAX
+from dianzan.http import problem
 from tests.support.client import CampaignClient, VoterClient
 from tests.support.stream import streamed
 from tests.support.system import System, free_port

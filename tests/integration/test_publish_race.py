@@ -10,13 +10,13 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from dianzan import keys
-from dianzan.campaign import Document
-from dianzan.errors import CampaignError
-from dianzan.ledger import Ledger
-from dianzan.lifecycle import Lifecycle
-from dianzan.like_link import LikeLink
-from dianzan.vote_store import VoteStore, pack_gate
+from dianzan.domain.campaign import Document
+from dianzan.domain.errors import CampaignError
+from dianzan.ledger.ledger import Ledger
+from dianzan.life.lifecycle import Lifecycle
+from dianzan.store import keys
+from dianzan.store.like_link import LikeLink
+from dianzan.store.vote_store import VoteStore, pack_gate
 from tests.support.nodes import one_server
 from tests.support.wait import until
 from tests.support.way import Way, make_way

@@ -11,14 +11,15 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
-from dianzan import keys, metrics
-from dianzan.ledger import Ledger
-from dianzan.like_link import LikeLink
-from dianzan.restore import Restorer
-from dianzan.vote_store import VoteStore
-from tally_worker import reconcile
-from tally_worker.consumer import Consumer
-from tally_worker.reconcile import Reconciler
+from dianzan.ledger.ledger import Ledger
+from dianzan.life.restore import Restorer
+from dianzan.process import metrics
+from dianzan.store import keys
+from dianzan.store.like_link import LikeLink
+from dianzan.store.vote_store import VoteStore
+from tally_worker import comparison
+from tally_worker.comparison import Reconciler
+from tally_worker.flush import Consumer
 from tests.support.nodes import one_server
 from tests.support.store_state import bring_back, dump
 from tests.support.wait import until
@@ -116,7 +117,7 @@ async def test_a_shard_that_has_lost_its_gate_before_is_left_to_an_operator(
 async def test_a_repair_that_cannot_run_leaves_the_shard_shut_and_is_tried_again(
     valkey: Redis, way: Way, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "DRAIN_S_MAX", 0.1)
+    monkeypatch.setattr(comparison, "DRAIN_S_MAX", 0.1)
     await way.cast(*ballots(0, 40))
     await way.flush()
     await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", -1)
@@ -127,7 +128,7 @@ async def test_a_repair_that_cannot_run_leaves_the_shard_shut_and_is_tried_again
     assert await way.store.gates_missing(way.campaign.id, SHARDS) == [], "an entry nobody can read: nothing is said"
     await valkey.xdel(keys.stream(way.campaign.id, 2), stuck)
     async with way.ledger.step(way.campaign.id):
-        monkeypatch.setattr("dianzan.ledger.LOCK_WAIT_S", 1)
+        monkeypatch.setattr("dianzan.ledger.ledger.LOCK_WAIT_S", 1)
         await reconciler.run_once()
     assert await way.store.gates_missing(way.campaign.id, SHARDS) == [2]
 
@@ -196,7 +197,7 @@ async def test_a_gate_that_an_older_copy_opens_again_is_closed(
 async def test_a_disturbance_brings_the_next_look_forward(
     valkey: Redis, way: Way, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "SETTLE_S", 0.05)
+    monkeypatch.setattr(comparison, "SETTLE_S", 0.05)
     await way.cast(*ballots(0, 40))
     await way.flush()
     async with _running(reconciler) as disturbed:
@@ -209,7 +210,7 @@ async def test_a_disturbance_brings_the_next_look_forward(
 async def test_a_look_that_a_lost_connection_puts_off_is_soon_made(
     valkey: Redis, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "SETTLE_S", 0.05)
+    monkeypatch.setattr(comparison, "SETTLE_S", 0.05)
     lost = 0
 
     async def gates_missing(campaign: str, shards: int) -> list[int]:

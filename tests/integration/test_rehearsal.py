@@ -15,13 +15,13 @@ from typing import Any
 
 import asyncpg
 import pytest
+from loadtests.rehearsal.figures import FILE
+from loadtests.rehearsal.plan import DAYS
+from loadtests.rehearsal.run import CAMPAIGN
 
-from dianzan.embedded import EmbeddedStores, StoreAddresses
-from dianzan.limits import MARKS_KEPT_DAYS
-from dianzan.rehearsal import CAMPAIGN
-from dianzan.rehearsal_figures import FILE
-from dianzan.rehearsal_plan import DAYS
-from dianzan.store_nodes import open_client
+from dianzan.domain.limits import MARKS_KEPT_DAYS
+from dianzan.local.stores import EmbeddedStores, StoreAddresses
+from dianzan.store.nodes import open_client
 from tests.support.wait import until
 
 LIKES = 60_000
@@ -29,7 +29,7 @@ RUN_S_MAX = 120
 
 
 def command(data: Path, *options: str | Path) -> list[str]:
-    return [sys.executable, "-m", "dianzan.cli", "rehearse", "--data", str(data), *map(str, options)]
+    return [sys.executable, "-m", "loadtests.rehearsal", "--data", str(data), *map(str, options)]
 
 
 def environment() -> dict[str, str]:
@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 
 
 def rehearse(data: Path, *options: str | Path) -> tuple[int, str]:
-    """Exit code and output of `dianzan rehearse`."""
+    """Exit code and output of `python -m loadtests.rehearsal`."""
     done = subprocess.run(
         command(data, *options),
         stdout=subprocess.PIPE,
@@ -164,7 +164,7 @@ async def test_stopped_by_a_signal_it_stops_everything_and_goes_on(tmp_path: Pat
     printed, _ = await process.communicate()
 
     assert process.returncode == 130, printed
-    assert f"To go on: dianzan rehearse --data {tmp_path}" in printed.decode()
+    assert f"To go on: python -m loadtests.rehearsal --data {tmp_path}" in printed.decode()
     code, said = rehearse(tmp_path)
     assert code == 0, said
     assert "left by an earlier run" not in said

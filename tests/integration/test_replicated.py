@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from dianzan import keys, store_promise
-from dianzan.campaign import Document
-from dianzan.embedded_folder import read_password, redis_url
-from dianzan.embedded_servers import Server, ValkeyServer
-from dianzan.errors import RulesMoved, StoreError, StoreUnavailable, StoreUnsafe
-from dianzan.like_link import LikeLink
-from dianzan.limits import BACKLOG_BYTES_MAX
-from dianzan.store_nodes import StoreNodes, connect, open_client
-from dianzan.vote_store import VoteStore
+from dianzan.domain.campaign import Document
+from dianzan.domain.errors import RulesMoved, StoreError, StoreUnavailable, StoreUnsafe
+from dianzan.domain.limits import BACKLOG_BYTES_MAX
+from dianzan.local.folder import read_password, redis_url
+from dianzan.local.servers import Server, ValkeyServer
+from dianzan.store import durability, keys
+from dianzan.store.like_link import LikeLink
+from dianzan.store.nodes import StoreNodes, connect, open_client
+from dianzan.store.vote_store import VoteStore
 from tests.support.casting import Ballot, call_of, cast, document, voter
 from tests.support.servers import REDIS_7_0, DebianRedis
 from tests.support.wait import until
-from vote_api.watch import StoreWatch
+from vote_api.store.watch import StoreWatch
 
 A, B = voter("a"), voter("b")
 KINDS = ("valkey-wheel", "redis-7.0")  # the second has no WAITAOF
@@ -51,7 +51,7 @@ class Pair:
             os.kill(self.replica_server.pid, signal.SIGCONT)
 
     async def in_step(self) -> bool:
-        return not await store_promise.broken_promises(self.primary, replicated=True)
+        return not await durability.broken_promises(self.primary, replicated=True)
 
     async def confirms(self) -> bool:
         """Whether the replica's disk keeps up too: it does not while it rewrites its file after a full copy."""
@@ -92,7 +92,7 @@ def _server(kind: str, folder: Path) -> Server:
 
 @pytest.fixture(autouse=True)
 def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_promise, "REPLICA_WAIT_MS", 200)
+    monkeypatch.setattr(durability, "REPLICA_WAIT_MS", 200)
 
 
 @pytest.fixture
@@ -205,6 +205,6 @@ async def test_likes_are_refused_before_they_are_sent_while_no_replica_is_in_ste
 
 
 async def test_a_replica_takes_no_likes_itself(pair: Pair) -> None:
-    assert "this server is a replica: likes go to the primary" in await store_promise.broken_promises(
+    assert "this server is a replica: likes go to the primary" in await durability.broken_promises(
         pair.replica, replicated=True
     )

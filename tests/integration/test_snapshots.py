@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from dianzan.ledger import Ledger, StoredCampaign
-from dianzan.roster import Candidate
-from results_api.snapshot import Snapshots
+from dianzan.ledger.ledger import Ledger, StoredCampaign
+from dianzan.roster.candidates import Candidate
+from results_api.view import Snapshots
 from tests.support.casting import voter
 from tests.support.client import candidates
 from tests.support.ledger_rows import entry, insert, november, published

@@ -14,13 +14,13 @@ import redis.exceptions
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from dianzan.campaign import Document
-from dianzan.clock import EPOCH, now_ms
-from dianzan.ledger import Ledger
-from dianzan.lifecycle import Lifecycle
-from dianzan.like_link import LikeLink
-from dianzan.limits import CLOCK_SKEW_MS_MAX, MARKS_KEPT_DAYS
-from dianzan.vote_store import VoteStore
+from dianzan.domain.campaign import Document
+from dianzan.domain.limits import CLOCK_SKEW_MS_MAX, MARKS_KEPT_DAYS
+from dianzan.domain.windows import EPOCH, now_ms
+from dianzan.ledger.ledger import Ledger
+from dianzan.life.lifecycle import Lifecycle
+from dianzan.store.like_link import LikeLink
+from dianzan.store.vote_store import VoteStore
 from tally_worker import sweep
 from tally_worker.sweep import Sweeper
 from tests.support.casting import answered, call_of, hours_ago, voter

@@ -11,17 +11,18 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from dianzan import keys, store_promise, wire
-from dianzan.campaign import Document, State
-from dianzan.clock import now_ms
-from dianzan.errors import (
+from dianzan.domain import wire
+from dianzan.domain.campaign import Document, State
+from dianzan.domain.errors import (
     StoreError,
 )
-from dianzan.like_link import LikeLink
-from dianzan.limits import KEPT_LIFE_S
-from dianzan.store_promise import DURABLE_SETTINGS, LIBRARY_VERSION
-from dianzan.vote_store import VoteStore
-from dianzan.wire import Entry
+from dianzan.domain.limits import KEPT_LIFE_S
+from dianzan.domain.windows import now_ms
+from dianzan.domain.wire import Entry
+from dianzan.store import durability, keys
+from dianzan.store.durability import DURABLE_SETTINGS, LIBRARY_VERSION
+from dianzan.store.like_link import LikeLink
+from dianzan.store.vote_store import VoteStore
 from tests.support.casting import (
     call_of,
     cast,
@@ -210,31 +211,31 @@ async def test_a_full_store_keeps_nothing_and_removes_nothing(client: Redis, sto
 
 async def test_the_library_is_loaded_upgraded_and_never_taken_back(client: Redis, store: VoteStore) -> None:
     async def serve(version: int) -> None:
-        source = store_promise.library_source().replace(
+        source = durability.library_source().replace(
             f"LIBRARY_VERSION = {LIBRARY_VERSION}", f"LIBRARY_VERSION = {version}"
         )
         await client.function_load(source, replace=True)
 
-    await client.function_delete(store_promise.LIBRARY)
-    assert await store_promise.library_version(client) is None
+    await client.function_delete(durability.LIBRARY)
+    assert await durability.library_version(client) is None
     await store.load_library()
-    assert await store_promise.library_version(client) == LIBRARY_VERSION
+    assert await durability.library_version(client) == LIBRARY_VERSION
 
     await serve(LIBRARY_VERSION - 1)
-    assert any("library" in why for why in await store_promise.broken_promises(client, replicated=False))
+    assert any("library" in why for why in await durability.broken_promises(client, replicated=False))
     await store.load_library()
-    assert await store_promise.library_version(client) == LIBRARY_VERSION
+    assert await durability.library_version(client) == LIBRARY_VERSION
 
     await serve(LIBRARY_VERSION + 1)
     await store.load_library()
-    assert await store_promise.library_version(client) == LIBRARY_VERSION + 1
-    assert await store_promise.broken_promises(client, replicated=False) == [], "a newer library serves older programs"
+    assert await durability.library_version(client) == LIBRARY_VERSION + 1
+    assert await durability.broken_promises(client, replicated=False) == [], "a newer library serves older programs"
     await serve(LIBRARY_VERSION)
 
 
 async def test_the_store_as_it_is_started_here_keeps_the_promise(client: Redis, store: VoteStore) -> None:
     await store.load_library()
-    assert await store_promise.broken_promises(client, replicated=False) == []
+    assert await durability.broken_promises(client, replicated=False) == []
 
 
 WEAK = {
@@ -248,15 +249,15 @@ WEAK = {
 @pytest.mark.parametrize("name", DURABLE_SETTINGS)
 async def test_every_weak_setting_breaks_the_promise_and_is_named(client: Redis, store: VoteStore, name: str) -> None:
     async with configured(client, name, WEAK[name]):
-        [broken] = await store_promise.broken_promises(client, replicated=False)
+        [broken] = await durability.broken_promises(client, replicated=False)
     assert broken.startswith(name)
     assert WEAK[name] in broken
 
 
 async def test_a_store_without_the_library_breaks_the_promise(client: Redis, store: VoteStore) -> None:
-    await client.function_delete(store_promise.LIBRARY)
+    await client.function_delete(durability.LIBRARY)
 
-    [broken] = await store_promise.broken_promises(client, replicated=False)
+    [broken] = await durability.broken_promises(client, replicated=False)
 
     assert "library" in broken
     with pytest.raises(ResponseError):

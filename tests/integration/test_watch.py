@@ -11,19 +11,19 @@ from typing import NamedTuple
 import pytest
 from redis.asyncio import Redis
 
-from dianzan import keys, store_promise
-from dianzan.campaign import Document
-from dianzan.errors import CampaignUnknown, Overloaded, StoreUnavailable, StoreUnsafe, Unavailable
-from dianzan.like_link import LikeLink
-from dianzan.limits import BACKLOG_BYTES_MAX
-from dianzan.store_nodes import Node, StoreNodes, connect
-from dianzan.vote_store import VoteStore
+from dianzan.domain.campaign import Document
+from dianzan.domain.errors import CampaignUnknown, Overloaded, StoreUnavailable, StoreUnsafe, Unavailable
+from dianzan.domain.limits import BACKLOG_BYTES_MAX
+from dianzan.store import durability, keys
+from dianzan.store.like_link import LikeLink
+from dianzan.store.nodes import Node, StoreNodes, connect
+from dianzan.store.vote_store import VoteStore
 from tests.support.casting import call_of, document, voter
 from tests.support.nodes import one_server
 from tests.support.servers import running_store
 from tests.support.store_state import configured
-from vote_api import watch as watch_module
-from vote_api.watch import StoreWatch
+from vote_api.store import watch as watch_module
+from vote_api.store.watch import StoreWatch
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ async def test_a_waiver_takes_likes_on_a_weak_store_and_says_so(client: Redis, w
 
 
 async def test_another_version_of_the_library_breaks_the_promise(client: Redis, watch: StoreWatch) -> None:
-    await client.function_delete(store_promise.LIBRARY)
+    await client.function_delete(durability.LIBRARY)
 
     await watch.refresh()
 
@@ -150,14 +150,14 @@ async def test_another_version_of_the_library_breaks_the_promise(client: Redis, 
 
 
 async def test_a_newer_library_serves_too(client: Redis, store: VoteStore, watch: StoreWatch) -> None:
-    version = store_promise.LIBRARY_VERSION
-    newer = store_promise.library_source().replace(f"LIBRARY_VERSION = {version}", f"LIBRARY_VERSION = {version + 1}")
+    version = durability.LIBRARY_VERSION
+    newer = durability.library_source().replace(f"LIBRARY_VERSION = {version}", f"LIBRARY_VERSION = {version + 1}")
     await client.function_load(newer, replace=True)
     try:
         await watch.refresh()
         assert watch.ready
     finally:
-        await client.function_delete(store_promise.LIBRARY)
+        await client.function_delete(durability.LIBRARY)
         await store.load_library()
 
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from dianzan.ledger import Ledger
-from dianzan.like_link import LikeLink
+from dianzan.ledger.ledger import Ledger
+from dianzan.store.like_link import LikeLink
 from tests.support.casting import Model, voter
 from tests.support.guards import LogWatch
 from tests.support.system import free_port

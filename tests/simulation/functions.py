@@ -1,4 +1,4 @@
-"""What vote_store.lua does, in Python over the simulated server's data; test_simulation.py holds it to the model."""
+"""What functions.lua does, in Python over the simulated server's data; test_simulation.py holds it to the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import ResponseError
 
-from dianzan.limits import CLOCK_SKEW_MS_MAX, LIKES_PER_CALL_MAX
+from dianzan.domain.limits import CLOCK_SKEW_MS_MAX, LIKES_PER_CALL_MAX
 
 _GATE = struct.Struct(">IHBIQQ")
 _HEAD = 24

@@ -11,12 +11,12 @@ from typing import Any
 
 import asyncpg
 
-from dianzan.campaign import Document, Rules, State
-from dianzan.clock import from_ms
-from dianzan.errors import CampaignError
-from dianzan.ledger import Seal, StoredCampaign, Tally
-from dianzan.roster import Candidate
-from dianzan.wire import Entry
+from dianzan.domain.campaign import Document, Rules, State
+from dianzan.domain.errors import CampaignError
+from dianzan.domain.windows import from_ms
+from dianzan.domain.wire import Entry
+from dianzan.ledger.ledger import Seal, StoredCampaign, Tally
+from dianzan.roster.candidates import Candidate
 from tests.simulation.ledger_server import GONE, LedgerServer, Transaction
 from tests.simulation.loop import Process, SimLoop
 from tests.simulation.network import Answer, Network

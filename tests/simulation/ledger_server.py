@@ -9,10 +9,10 @@ from datetime import date, timedelta
 
 import asyncpg
 
-from dianzan.campaign import State
-from dianzan.clock import EPOCH
-from dianzan.ledger import StoredCampaign, Tally
-from dianzan.roster import Candidate
+from dianzan.domain.campaign import State
+from dianzan.domain.windows import EPOCH
+from dianzan.ledger.ledger import StoredCampaign, Tally
+from dianzan.roster.candidates import Candidate
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Answer
 

@@ -19,17 +19,17 @@ BACKOFF_S_MAX = 1.0
 MODULES: list[ModuleType] = [
     import_module(name)
     for name in (
-        "dianzan.background",
-        "dianzan.lifecycle",
-        "dianzan.like_link",
-        "dianzan.restore",
-        "dianzan.store_promise",
-        "tally_worker.consumer",
-        "tally_worker.reconcile",
-        "vote_api.batcher",
-        "vote_api.batchers",
-        "vote_api.likes",
-        "vote_api.watch",
+        "dianzan.process.background",
+        "dianzan.life.lifecycle",
+        "dianzan.store.like_link",
+        "dianzan.life.restore",
+        "dianzan.store.durability",
+        "tally_worker.flush",
+        "tally_worker.comparison",
+        "vote_api.likes.batcher",
+        "vote_api.likes.batchers",
+        "vote_api.likes.path",
+        "vote_api.store.watch",
     )
 ]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from dianzan import keys
-from dianzan.campaign import Document, Rules, State
-from dianzan.ledger import StoredCampaign
-from dianzan.roster import Candidate
-from dianzan.vote_store import pack_gate
+from dianzan.domain.campaign import Document, Rules, State
+from dianzan.ledger.ledger import StoredCampaign
+from dianzan.roster.candidates import Candidate
+from dianzan.store import keys
+from dianzan.store.vote_store import pack_gate
 from tests.simulation.ledger_client import document_of
 from tests.simulation.store_data import Record
 

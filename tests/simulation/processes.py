@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import RedisError
 
-from dianzan.errors import ApiError, CampaignError, StoreError
-from dianzan.ledger import AWAY, Ledger
-from dianzan.lifecycle import Lifecycle
-from dianzan.restore import Restorer
-from dianzan.vote_store import VoteStore
-from tally_worker.consumer import Consumer, FlushLoop
-from tally_worker.reconcile import Reconciler
+from dianzan.domain.errors import ApiError, CampaignError, StoreError
+from dianzan.ledger.ledger import AWAY, Ledger
+from dianzan.life.lifecycle import Lifecycle
+from dianzan.life.restore import Restorer
+from dianzan.store.vote_store import VoteStore
+from tally_worker.comparison import Reconciler
+from tally_worker.flush import Consumer, FlushLoop
 from tests.simulation.ledger_client import SimLedger
 from tests.simulation.loop import Process
 from tests.simulation.network import Answer
 from tests.simulation.plan import CAMPAIGN
 from tests.simulation.store_client import SimNodes
-from vote_api.batchers import Batchers
-from vote_api.likes import LikeRequest, Likes
-from vote_api.watch import StoreWatch
+from vote_api.likes.batchers import Batchers
+from vote_api.likes.path import LikeRequest, Likes
+from vote_api.store.watch import StoreWatch
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -13,7 +13,7 @@ from redis.exceptions import ClusterError, ResponseError
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import TimeoutError as TimedOut
 
-from dianzan.store_nodes import Node
+from dianzan.store.nodes import Node
 from tests.simulation.patches import STORE_TIMEOUT_S
 from tests.simulation.store_server import Session
 

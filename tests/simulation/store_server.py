@@ -9,8 +9,8 @@ from typing import Any
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import MovedError, ResponseError
 
-from dianzan import wire
-from dianzan.store_promise import DURABLE_SETTINGS, LIBRARY_VERSION
+from dianzan.domain import wire
+from dianzan.store.durability import DURABLE_SETTINGS, LIBRARY_VERSION
 from tests.simulation.functions import FUNCTIONS
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Answer

@@ -10,7 +10,8 @@ from random import Random
 
 import pytest
 
-from dianzan import keys, wire
+from dianzan.domain import wire
+from dianzan.store import keys
 from tests.simulation.checks import failures
 from tests.simulation.controls import CONTROLS, caught
 from tests.simulation.functions import like_v1

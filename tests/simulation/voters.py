@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dianzan.identity import Voter, VoterClass
+from dianzan.domain.voters import Voter, VoterClass
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from random import Random
 from typing import Any
 
-from dianzan import keys
+from dianzan.store import keys
 from tests.simulation import faults, plan
 from tests.simulation.ledger_server import Identity, LedgerServer
 from tests.simulation.loop import Process, SimLoop

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from dianzan.cli.stores import Stores
-from dianzan.errors import CampaignError
-from dianzan.roster import Candidate
+from dianzan.domain.errors import CampaignError
+from dianzan.roster.candidates import Candidate
 from tests.conftest import NewCampaign
 from tests.spec.test_errors import assert_problem
 from tests.support.client import CampaignClient, rules

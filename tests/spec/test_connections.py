@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dianzan.limits import BODY_BYTES_MAX
+from dianzan.domain.limits import BODY_BYTES_MAX
 from tests.support.client import CampaignClient, VoterClient
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dianzan.identity import VoterClass
+from dianzan.domain.voters import VoterClass
 from tests.conftest import NewCampaign
 from tests.support.client import CampaignClient, VoterClient
 from tests.support.service import running

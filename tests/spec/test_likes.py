@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dianzan.identity import VoterClass
+from dianzan.domain.voters import VoterClass
 from tests.conftest import NewCampaign
 from tests.support.client import CampaignClient
 from tests.support.database import ledger_rows, until_in_ledger

@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dianzan import keys
 from dianzan.cli.stores import Stores, open_stores
-from dianzan.embedded import EmbeddedStores, find_stores
-from dianzan.store_nodes import open_client
-from dianzan.store_promise import DURABLE_SETTINGS
+from dianzan.local.stores import EmbeddedStores, find_stores
+from dianzan.store import keys
+from dianzan.store.durability import DURABLE_SETTINGS
+from dianzan.store.nodes import open_client
 from tests.spec.test_errors import assert_problem
 from tests.support.client import CampaignClient, VoterClient, candidates, publish, rules
 from tests.support.database import until_in_ledger

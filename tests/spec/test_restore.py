@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dianzan import keys
-from dianzan.campaign import State
-from dianzan.restore import Restorer
-from dianzan.store_nodes import open_client
+from dianzan.domain.campaign import State
+from dianzan.life.restore import Restorer
+from dianzan.store import keys
+from dianzan.store.nodes import open_client
 from tests.conftest import NewCampaign
 from tests.spec.test_errors import assert_problem
 from tests.spec.test_seal import no_worker

@@ -17,8 +17,8 @@ from http import HTTPStatus
 
 import pytest
 
-from dianzan import keys
-from dianzan.store_nodes import open_client
+from dianzan.store import keys
+from dianzan.store.nodes import open_client
 from tests.conftest import NewCampaign
 from tests.spec.conftest import ReadAgain
 from tests.spec.test_errors import assert_problem

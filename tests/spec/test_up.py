@@ -14,8 +14,8 @@ import psutil
 import pytest
 from redis.exceptions import RedisError
 
-from dianzan.embedded import StoreAddresses
-from dianzan.embedded_cluster import ClusterNode, ValkeyCluster
+from dianzan.local.cluster import ClusterNode, ValkeyCluster
+from dianzan.local.stores import StoreAddresses
 from tests.support.system import System
 from tests.support.wait import until
 

@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from dianzan import wire
-from dianzan.campaign import Document, State
-from dianzan.clock import Window, now_ms
-from dianzan.errors import ApiError
-from dianzan.identity import Voter, VoterClass
-from dianzan.like_link import LikeCall, LikeLink
-from dianzan.limits import LIKES_PER_CALL_MAX
-from dianzan.vote_store import VoteStore
-from dianzan.wire import Outcome
+from dianzan.domain import wire
+from dianzan.domain.campaign import Document, State
+from dianzan.domain.errors import ApiError
+from dianzan.domain.limits import LIKES_PER_CALL_MAX
+from dianzan.domain.voters import Voter, VoterClass
+from dianzan.domain.windows import Window, now_ms
+from dianzan.domain.wire import Outcome
+from dianzan.store.like_link import LikeCall, LikeLink
+from dianzan.store.vote_store import VoteStore
 from tests.support.client import rules
 
 NETWORK = -7

@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 
-from dianzan.campaign import Rules, parse_rules
 from dianzan.cli.stores import Stores
-from dianzan.identity import Voter, VoterClass
-from dianzan.roster import Candidate
+from dianzan.domain.campaign import Rules, parse_rules
+from dianzan.domain.voters import Voter, VoterClass
+from dianzan.roster.candidates import Candidate
 from tests.support.system import System
 from tests.support.wait import until
 

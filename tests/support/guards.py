@@ -6,8 +6,8 @@ import json
 import logging
 from pathlib import Path
 
-from dianzan import keys
-from dianzan.store_nodes import open_client
+from dianzan.store import keys
+from dianzan.store.nodes import open_client
 
 ERROR_LEVELS = ("error", "critical")
 # asyncpg 0.32 leaves this future behind, to be found by the garbage collector at any later moment, when a server ends a

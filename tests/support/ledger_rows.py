@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from dianzan import identity
-from dianzan.campaign import Rules
-from dianzan.clock import EPOCH, to_ms
-from dianzan.ledger import Ledger, StoredCampaign
-from dianzan.wire import Entry
+from dianzan.domain import voters
+from dianzan.domain.campaign import Rules
+from dianzan.domain.windows import EPOCH, to_ms
+from dianzan.domain.wire import Entry
+from dianzan.ledger.ledger import Ledger, StoredCampaign
 from tests.support.client import candidates, rules
 
 OPENS = datetime(2026, 11, 20, tzinfo=UTC)
@@ -28,7 +28,7 @@ def november(**changes: Any) -> Rules:
 async def published(ledger: Ledger, wanted: Rules) -> StoredCampaign:
     """A published campaign of five candidates with its partitions, without a store."""
     async with ledger.step(wanted.id) as step:
-        await step.create(wanted, identity.new_key())
+        await step.create(wanted, voters.new_key())
     draft = await stored(ledger, wanted.id)
     async with ledger.step(wanted.id) as step:
         await step.put_candidates(draft.number, list(enumerate(candidates(5), start=1)))

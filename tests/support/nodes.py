@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis.asyncio import Redis
 
-from dianzan.store_nodes import StoreNodes, connect
+from dianzan.store.nodes import StoreNodes, connect
 
 
 def one_server(client: Redis, *, replicated: bool = False) -> StoreNodes:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dianzan.embedded_folder import database_url, redis_url
-from dianzan.embedded_servers import PostgresServer, Server, ValkeyServer
+from dianzan.local.folder import database_url, redis_url
+from dianzan.local.servers import PostgresServer, Server, ValkeyServer
 
 REDIS_7_0 = Path("/usr/bin/redis-server")
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")

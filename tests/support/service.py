@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from dianzan.embedded import StoreAddresses
+from dianzan.local.stores import StoreAddresses
 from tests.support.system import free_port
 from tests.support.wait import until
 

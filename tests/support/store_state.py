@@ -8,8 +8,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dianzan.campaign import Document
-from dianzan.vote_store import VoteStore
+from dianzan.domain.campaign import Document
+from dianzan.store.vote_store import VoteStore
 from tests.support.casting import (
     document,
 )

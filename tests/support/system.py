@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dianzan.embedded import StoreAddresses, find_stores
+from dianzan.local.stores import StoreAddresses, find_stores
 
 STARTED = "Ctrl-C stops everything in order."  # the last line of what is printed once all are ready
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pytest
 from redis.asyncio import Redis
 
-from dianzan.campaign import Document
-from dianzan.ledger import Ledger, StoredCampaign
-from dianzan.lifecycle import Lifecycle
-from dianzan.like_link import LikeLink
-from dianzan.recount import recount
-from dianzan.vote_store import VoteStore
-from tally_worker.consumer import Consumer, Flush
+from dianzan.domain.campaign import Document
+from dianzan.ledger.ledger import Ledger, StoredCampaign
+from dianzan.life.lifecycle import Lifecycle
+from dianzan.life.recount import recount
+from dianzan.store.like_link import LikeLink
+from dianzan.store.vote_store import VoteStore
+from tally_worker.flush import Consumer, Flush
 from tests.support.casting import Ballot, cast_many, voter
 from tests.support.client import candidates, rules
 from tests.support.nodes import one_server

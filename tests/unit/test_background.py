@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dianzan import background
+from dianzan.process import background
 
 
 async def test_a_task_that_swallows_a_cancel_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,22 +9,22 @@ from typing import Any, cast
 
 import pytest
 
-from dianzan import wire
-from dianzan.campaign import Document
-from dianzan.errors import ApiError, Closed, Overloaded, StoreError, StoreUnavailable, StoreUnsafe
-from dianzan.identity import Voter, VoterClass
-from dianzan.like_link import LikeCall, LikeLink
-from dianzan.limits import (
+from dianzan.domain import wire
+from dianzan.domain.campaign import Document
+from dianzan.domain.errors import ApiError, Closed, Overloaded, StoreError, StoreUnavailable, StoreUnsafe
+from dianzan.domain.limits import (
     BALLOTS_PER_BATCH_MAX,
     BALLOTS_PER_BATCH_MIN,
     BALLOTS_QUEUED_MAX,
     LIKES_PER_BATCH_MAX,
     LIKES_PER_CALL_MAX,
 )
-from dianzan.wire import Outcome
+from dianzan.domain.voters import Voter, VoterClass
+from dianzan.domain.wire import Outcome
+from dianzan.store.like_link import LikeCall, LikeLink
 from tests.support.wait import until
-from vote_api import batcher as batcher_module
-from vote_api.batcher import Batcher, Decision
+from vote_api.likes import batcher as batcher_module
+from vote_api.likes.batcher import Batcher, Decision
 
 
 def document(campaign: str = "a", version: int = 1) -> Document:

@@ -10,14 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import dianzan
-from dianzan import limits, wire
-from dianzan.campaign import Document, Rules, State, next_width, parse_rules, read_rules, refused_changes
-from dianzan.clock import from_ms, to_ms
-from dianzan.errors import CampaignError
-from dianzan.identity import VoterClass
+from dianzan.domain import limits, wire
+from dianzan.domain.campaign import Document, Rules, State, next_width, parse_rules, read_rules, refused_changes
+from dianzan.domain.errors import CampaignError
+from dianzan.domain.voters import VoterClass
+from dianzan.domain.windows import from_ms, to_ms
 
 GOOD = {"id": "a", "title": "为榜样点赞", "opens": "2026-11-04", "closes": "2026-11-24"}
-DEMO = Path(dianzan.__file__).parent / "demo" / "campaign.yaml"
+DEMO = Path(dianzan.__file__).parent / "local" / "demo" / "campaign.yaml"
 
 
 def rules(**changes: Any) -> Rules:

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dianzan.clock import EPOCH, campaign_window, day_window, day_window_at, days_between, from_ms, now_ms, to_ms
+from dianzan.domain.windows import (
+    EPOCH,
+    campaign_window,
+    day_window,
+    day_window_at,
+    days_between,
+    from_ms,
+    now_ms,
+    to_ms,
+)
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000

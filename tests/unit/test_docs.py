@@ -10,9 +10,10 @@ import pytest
 import typer
 import yaml
 
-from dianzan import roster, roster_file
-from dianzan.campaign import Rules, parse_rules
 from dianzan.cli.main import app
+from dianzan.domain.campaign import Rules, parse_rules
+from dianzan.roster import candidates
+from dianzan.roster import table as roster_table
 
 ROOT = Path(__file__).parents[2]
 HIDDEN = {path for path in ROOT.iterdir() if path.name.startswith(".")}
@@ -124,23 +125,23 @@ def test_the_example_of_a_campaign_file_is_accepted() -> None:
 def test_every_column_of_the_roster_is_explained_with_its_other_names() -> None:
     documented = {row[0].strip("`"): tuple(row[1].split(", ")) for row in table(CAMPAIGN_FILE, "column")}
 
-    assert documented == {column: names[1:] for column, names in roster_file.COLUMN_NAMES.items()}
+    assert documented == {column: names[1:] for column, names in roster_table.COLUMN_NAMES.items()}
     rules = {row[0].strip("`"): row[2] for row in table(CAMPAIGN_FILE, "column")}
     assert {column for column, rule in rules.items() if rule.startswith("required")} == set(
-        roster_file.REQUIRED_COLUMNS
+        roster_table.REQUIRED_COLUMNS
     )
 
 
 @pytest.mark.parametrize(
     ("column", "chars_max"),
     [
-        ("code", roster.CODE_CHARS_MAX),
-        ("name", roster.NAME_CHARS_MAX),
-        ("district", roster.LABEL_CHARS_MAX),
-        ("category", roster.LABEL_CHARS_MAX),
-        ("summary", roster.SUMMARY_CHARS_MAX),
-        ("story", roster.STORY_CHARS_MAX),
-        ("photo", roster.PHOTO_CHARS_MAX),
+        ("code", candidates.CODE_CHARS_MAX),
+        ("name", candidates.NAME_CHARS_MAX),
+        ("district", candidates.LABEL_CHARS_MAX),
+        ("category", candidates.LABEL_CHARS_MAX),
+        ("summary", candidates.SUMMARY_CHARS_MAX),
+        ("story", candidates.STORY_CHARS_MAX),
+        ("photo", candidates.PHOTO_CHARS_MAX),
     ],
 )
 def test_the_rosters_limits_are_the_ones_that_are_checked(column: str, chars_max: int) -> None:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from dianzan import faults
-from dianzan.faults import POINTS, FaultsError
+from dianzan.process import faults
+from dianzan.process.faults import POINTS, FaultsError
 
-SERVICES = Path(faults.__file__).parents[1]
+SERVICES = Path(faults.__file__).parents[2]
 
 
 def ended(spec: str, hits: list[str]) -> int:
     """The exit code of a process that arms the points and passes some."""
     passed = "".join(f"faults.hit({point!r}); " for point in hits)
-    program = f"from dianzan import faults; faults.arm({spec!r}); {passed}"
+    program = f"from dianzan.process import faults; faults.arm({spec!r}); {passed}"
     return subprocess.run([sys.executable, "-c", program], timeout=20, check=False).returncode
 
 

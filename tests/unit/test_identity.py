@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dianzan.errors import TokenExpired, TokenInvalid
-from dianzan.identity import KEY_BYTES, VOTER_BYTES, CampaignKey, Voter, VoterClass, new_key
-from dianzan.limits import CANDIDATES_MAX
+from dianzan.domain.errors import TokenExpired, TokenInvalid
+from dianzan.domain.limits import CANDIDATES_MAX
+from dianzan.domain.voters import KEY_BYTES, VOTER_BYTES, CampaignKey, Voter, VoterClass, new_key
 
 KEY = CampaignKey(bytes(range(KEY_BYTES)))
 OTHER_KEY = CampaignKey(bytes(range(1, KEY_BYTES + 1)))
@@ -96,7 +96,7 @@ def test_a_token_ends_at_its_second(expires_s: int, now_s: float, valid: bool) -
 
 
 def test_a_token_of_another_version_is_invalid_though_its_seal_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dianzan.identity._TOKEN_VERSION", 2)
+    monkeypatch.setattr("dianzan.domain.voters._TOKEN_VERSION", 2)
     token = KEY.token(Voter(bytes(VOTER_BYTES), VoterClass.device, 0), UINT32_MAX)
     monkeypatch.undo()
     with pytest.raises(TokenInvalid):

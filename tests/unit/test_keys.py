@@ -6,9 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dianzan import keys
+from dianzan.domain.campaign import CAMPAIGN_ID
+from dianzan.store import keys
 
-campaigns = st.from_regex(rf"\A{keys.CAMPAIGN_ID}\Z")
+campaigns = st.from_regex(rf"\A{CAMPAIGN_ID}\Z")
 counts = st.integers(0, 10**6)
 
 # One builder a line, with its kind.

@@ -6,9 +6,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dianzan.identity import VOTER_BYTES
-from dianzan.ledger_rows import COLUMNS, Rows, pack
-from dianzan.wire import Entry
+from dianzan.domain.voters import VOTER_BYTES
+from dianzan.domain.wire import Entry
+from dianzan.ledger.rows import COLUMNS, Rows, pack
 
 CAMPAIGN = 300
 DAYS_TO_2000 = 10_957

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from loadtests.plan import Ballot, Plan, Shape
+from loadtests.load.plan import Ballot, Plan, Shape
 
 CANDIDATES = tuple(f"c{n:02}" for n in range(1, 65))
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from loadtests import journal
-from loadtests.journal import Baseline, Journal, Target
-from loadtests.verdict import DETAILS_MAX, Answer, Evidence, Identity, Watch, judge
+from loadtests.load import journal
+from loadtests.load.journal import Baseline, Journal, Target
+from loadtests.load.verdict import DETAILS_MAX, Answer, Evidence, Identity, Watch, judge
 
 TODAY = "2026-11-24T00:00:00+08:00"
 ANN_C1 = Identity("ann", "c1", TODAY)

@@ -6,8 +6,9 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from dianzan import errors, problem
-from dianzan.errors import ApiError
+from dianzan.domain import errors
+from dianzan.domain.errors import ApiError
+from dianzan.http import problem
 
 
 def every_error(base: type[ApiError] = ApiError) -> list[type[ApiError]]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dianzan.ranking import ranked
+from dianzan.domain.ranking import ranked
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from dianzan.recount import Recount
+from dianzan.life.recount import Recount
 
 Counts = Mapping[int, int]
 SAME: Counts = {1: 5, 2: 3}

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
-from dianzan.cli import rehearse
-from dianzan.rehearsal_figures import RehearsalError
+from loadtests.rehearsal import command
+from loadtests.rehearsal.figures import RehearsalError
 
 
 class _Disk(NamedTuple):
@@ -20,15 +19,15 @@ def test_a_disk_too_small_is_said_before_anything_begins(tmp_path: Path, monkeyp
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: _Disk(free=40_000_000_000))
 
     with pytest.raises(RehearsalError, match=r"250,000,000 likes need up to 54 GB, and .* has 40 GB free"):
-        rehearse._figures(tmp_path, 250_000_000, None, fresh=False)
+        command._figures(tmp_path, 250_000_000, None, fresh=False)
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_not_asked_for_is_as_usual_and_then_as_the_folder_says(tmp_path: Path) -> None:
-    begun = rehearse._figures(tmp_path / "one", None, None, fresh=False)
-    rehearse._figures(tmp_path / "two", 7, 0, fresh=False)
+    begun = command._figures(tmp_path / "one", None, None, fresh=False)
+    command._figures(tmp_path / "two", 7, 0, fresh=False)
 
-    assert (begun.likes, begun.seed) == (rehearse.LIKES, rehearse.SEED)
-    found = rehearse._figures(tmp_path / "two", None, None, fresh=False)
+    assert (begun.likes, begun.seed) == (command.LIKES, command.SEED)
+    found = command._figures(tmp_path / "two", None, None, fresh=False)
     assert (found.likes, found.seed) == (7, 0)

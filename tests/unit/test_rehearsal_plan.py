@@ -7,11 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-
-from dianzan import wire
-from dianzan.identity import Voter, VoterClass
-from dianzan.limits import LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
-from dianzan.rehearsal_plan import (
+from loadtests.rehearsal.plan import (
     CANDIDATES,
     DAYS,
     HOURS,
@@ -23,6 +19,10 @@ from dianzan.rehearsal_plan import (
     Packed,
     Plan,
 )
+
+from dianzan.domain import wire
+from dianzan.domain.limits import LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
+from dianzan.domain.voters import Voter, VoterClass
 
 PLAN = Plan(20_000, 7)
 LARGE = Plan(2_000_000, 7)

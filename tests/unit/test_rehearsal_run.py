@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from loadtests.rehearsal.figures import Figures, RehearsalError
+from loadtests.rehearsal.plan import DAYS, Packed, Plan
+from loadtests.rehearsal.run import Rehearsal, _require_right, _rules
 
-from dianzan.campaign import Rules, State
-from dianzan.errors import ApiError, Closed
-from dianzan.ledger import StoredCampaign
-from dianzan.rehearsal import Rehearsal, _require_right, _rules
-from dianzan.rehearsal_figures import Figures, RehearsalError
-from dianzan.rehearsal_plan import DAYS, Packed, Plan
-from dianzan.wire import Outcome
+from dianzan.domain.campaign import Rules, State
+from dianzan.domain.errors import ApiError, Closed
+from dianzan.domain.wire import Outcome
+from dianzan.ledger.ledger import StoredCampaign
 
 PLAN = Plan(1_000, 7)
 RULES = _rules(PLAN)

@@ -9,13 +9,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from loadtests.rehearsal.figures import FILE, Day, Figures, RehearsalError
+from loadtests.rehearsal.plan import DAYS, HOURS, Expected
+from loadtests.rehearsal.report import DIFFERENCES_MAX, Costs, Surroundings, bytes_per_like, markdown, picture
+from loadtests.rehearsal.verdict import Verdict, differences
 
-from dianzan.ledger import Seal, Tally
-from dianzan.recount import Recount
-from dianzan.rehearsal_figures import FILE, Day, Figures, RehearsalError
-from dianzan.rehearsal_plan import DAYS, HOURS, Expected
-from dianzan.rehearsal_report import DIFFERENCES_MAX, Costs, Surroundings, bytes_per_like, markdown, picture
-from dianzan.rehearsal_verdict import Verdict, differences
+from dianzan.ledger.ledger import Seal, Tally
+from dianzan.life.recount import Recount
 
 FIRST = date(2026, 11, 26)
 WINDOWS = [FIRST + timedelta(days=n) for n in range(3)]
@@ -79,7 +79,11 @@ FIGURES = Figures(
     days=[DAY] * len(DAYS),
 )
 WHERE = Surroundings(
-    "dianzan rehearse", "abc1234", "a machine, 2 cores", {"Valkey": "9.1"}, datetime(2026, 11, 26, 8, 30, tzinfo=UTC)
+    "python -m loadtests.rehearsal",
+    "abc1234",
+    "a machine, 2 cores",
+    {"Valkey": "9.1"},
+    datetime(2026, 11, 26, 8, 30, tzinfo=UTC),
 )
 COSTS = Costs(rows=700_000_000, indexes=500_000_000, judged_s=75.0)
 
@@ -98,7 +102,7 @@ def test_the_report_has_the_figures_with_where_and_by_which_command() -> None:
     assert "a machine, 2 cores" in text
     assert "Valkey 9.1" in text
     assert "![Likes, rate and memory by day](days.svg)" in text
-    assert "$ dianzan rehearse\n" in text
+    assert "$ python -m loadtests.rehearsal\n" in text
 
 
 def test_bytes_of_a_like_are_those_above_an_empty_store_without_what_waits() -> None:

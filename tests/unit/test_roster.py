@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dianzan
-from dianzan import roster as rules
-from dianzan import roster_file as form
-from dianzan.errors import DianzanError
-from dianzan.limits import CANDIDATES_MAX
-from dianzan.roster import Candidate, RosterError, read_roster
+from dianzan.domain.errors import DianzanError
+from dianzan.domain.limits import CANDIDATES_MAX
+from dianzan.roster import candidates as rules
+from dianzan.roster import table as form
+from dianzan.roster.candidates import Candidate, RosterError, read_roster
 
-DEMO = Path(dianzan.__file__).parent / "demo"
+DEMO = Path(dianzan.__file__).parent / "local" / "demo"
 COLUMNS = ("code", "name", "kind", "district", "category", "summary", "story", "photo")
 CHINESE_COLUMNS = ("编号", "姓名", "类型", "所属区", "类别", "简介", "事迹", "照片")
 ANN = Candidate("c01", "安然", "person", "", "", "", "", "")

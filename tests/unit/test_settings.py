@@ -5,11 +5,12 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from dianzan import limits, metrics
-from dianzan.identity import CampaignKey, Voter, VoterClass
-from dianzan.roster import CODE_CHARS_MAX
-from dianzan.settings import Settings
-from dianzan.store_promise import DURABLE_SETTINGS
+from dianzan.domain import limits
+from dianzan.domain.voters import CampaignKey, Voter, VoterClass
+from dianzan.process import metrics
+from dianzan.process.settings import Settings
+from dianzan.roster.candidates import CODE_CHARS_MAX
+from dianzan.store.durability import DURABLE_SETTINGS
 from results_api.settings import ResultsSettings
 from tally_worker.settings import WorkerSettings
 from vote_api.settings import VoteSettings

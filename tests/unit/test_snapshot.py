@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dianzan.campaign import State, parse_rules
-from dianzan.ledger import Seal, StoredCampaign, Tally
-from dianzan.roster import Candidate
+from dianzan.domain.campaign import State, parse_rules
+from dianzan.ledger.ledger import Seal, StoredCampaign, Tally
+from dianzan.roster.candidates import Candidate
 from results_api.rendered import Rendered
-from results_api.snapshot import Numbers, Published, numbers_of, render
+from results_api.view import Numbers, Published, numbers_of, render
 
 OPENS = datetime(2026, 11, 3, 16, tzinfo=UTC)
 AS_OF = datetime(2026, 11, 20, 4, tzinfo=UTC)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from dianzan.errors import CampaignUnknown, Unavailable
+from dianzan.domain.errors import CampaignUnknown, Unavailable
 from results_api import streams as streams_module
 from results_api.rendered import Message, Rendered
 from results_api.streams import Streams

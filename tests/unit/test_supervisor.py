@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dianzan.cli.up import Ports, _services
-from dianzan.embedded import StoreAddresses
-from dianzan.supervisor import Service, Supervisor
+from dianzan.local.stores import StoreAddresses
+from dianzan.local.supervisor import Service, Supervisor
 
 PORTS = Ports(8000, 8001, 8002)
 STORES = StoreAddresses("redis://127.0.0.1:1/0", "postgresql://127.0.0.1:1/dianzan")

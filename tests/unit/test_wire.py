@@ -9,12 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dianzan import like_link, limits, store_promise, vote_store, wire
-from dianzan.errors import ApiError, EntryUndecodable, StoreError
-from dianzan.identity import VOTER_BYTES, Voter, VoterClass
-from dianzan.wire import Entry, Outcome, Status
+from dianzan.domain import limits, wire
+from dianzan.domain.errors import ApiError, EntryUndecodable, StoreError
+from dianzan.domain.voters import VOTER_BYTES, Voter, VoterClass
+from dianzan.domain.wire import Entry, Outcome, Status
+from dianzan.store import durability, like_link, vote_store
 
-LUA = (files("dianzan") / "vote_store.lua").read_text(encoding="utf-8")
+LUA = (files("dianzan.store") / "functions.lua").read_text(encoding="utf-8")
 VOTER = bytes(range(VOTER_BYTES))
 BALLOT = wire.pack_ballot(Voter(VOTER, VoterClass.verified, 513), -2, [1, 255], 1)
 
@@ -202,7 +203,7 @@ def lua_number(name: str) -> int:
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        ("LIBRARY_VERSION", store_promise.LIBRARY_VERSION),
+        ("LIBRARY_VERSION", durability.LIBRARY_VERSION),
         ("HEAD", len(BALLOT) - 2),
         ("LIKES_MAX", limits.LIKES_PER_CALL_MAX),
         ("SKEW_MS_MAX", limits.CLOCK_SKEW_MS_MAX),
@@ -213,8 +214,8 @@ def test_a_constant_of_the_function_library_is_pythons(name: str, number: int) -
 
 
 def test_the_library_names_its_version_and_itself_as_python_does() -> None:
-    assert LUA.startswith(f"#!lua name={store_promise.LIBRARY}\n")
-    assert f"version {store_promise.LIBRARY_VERSION}." in LUA.splitlines()[1]
+    assert LUA.startswith(f"#!lua name={durability.LIBRARY}\n")
+    assert f"version {durability.LIBRARY_VERSION}." in LUA.splitlines()[1]
 
 
 def test_status_bytes_are_the_functions() -> None:

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from dianzan.campaign import Document
 from dianzan.cli.campaign import Id
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
-from dianzan.ledger import Seal, Tally
-from dianzan.recount import Recount, recount
-from dianzan.restore import Restored, Restorer
+from dianzan.domain.campaign import Document
+from dianzan.ledger.ledger import Seal, Tally
+from dianzan.life.recount import Recount, recount
+from dianzan.life.restore import Restored, Restorer
 
 _MEANING = {
     "store": "counters of the store",

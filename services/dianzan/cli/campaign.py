@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dianzan.campaign import State, read_rules
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
-from dianzan.errors import DianzanError
-from dianzan.ledger import StoredCampaign
-from dianzan.roster import read_roster
+from dianzan.domain.campaign import State, read_rules
+from dianzan.domain.errors import DianzanError
+from dianzan.ledger.ledger import StoredCampaign
+from dianzan.roster.candidates import read_roster
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
 

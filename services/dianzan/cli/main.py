@@ -8,13 +8,12 @@ import sys
 
 import typer
 
-from dianzan import faults
 from dianzan.cli import audit, campaign
-from dianzan.cli.rehearse import rehearse
 from dianzan.cli.stores import DATA_DEFAULT, OF_OUTPUT, Data, Stores, addresses, run
 from dianzan.cli.token import token
 from dianzan.cli.up import up
-from dianzan.errors import DianzanError
+from dianzan.domain.errors import DianzanError
+from dianzan.process import faults
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +28,6 @@ app.command()(audit.seal)
 app.command("recount")(audit.recount_command)
 app.command()(audit.record)
 app.command()(audit.restore)
-app.command()(rehearse)
 
 
 @app.command()

@@ -15,12 +15,12 @@ import asyncpg
 import typer
 from redis.exceptions import RedisError
 
-from dianzan.embedded import StoreAddresses, find_stores
-from dianzan.errors import DianzanError, LedgerError, StoreError
-from dianzan.ledger import AWAY, Ledger
-from dianzan.lifecycle import Lifecycle
-from dianzan.store_nodes import connect
-from dianzan.vote_store import VoteStore
+from dianzan.domain.errors import DianzanError, LedgerError, StoreError
+from dianzan.ledger.ledger import AWAY, Ledger
+from dianzan.life.lifecycle import Lifecycle
+from dianzan.local.stores import StoreAddresses, find_stores
+from dianzan.store.nodes import connect
+from dianzan.store.vote_store import VoteStore
 
 DATA_DEFAULT = Path(".dianzan")
 # What Postgres answers where the password, the user or the database of the address is wrong.

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from dianzan.campaign import Document
 from dianzan.cli.campaign import Id
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
-from dianzan.identity import Voter, VoterClass
-from dianzan.limits import TOKEN_LIFE_S, TOKENS_MINTED_MAX
+from dianzan.domain.campaign import Document
+from dianzan.domain.limits import TOKEN_LIFE_S, TOKENS_MINTED_MAX
+from dianzan.domain.voters import Voter, VoterClass
 
 
 def _voter_class(named: str | VoterClass) -> VoterClass:

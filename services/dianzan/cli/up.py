@@ -16,12 +16,12 @@ from typing import Annotated, NamedTuple
 import typer
 import yaml
 
-from dianzan.campaign import State, parse_rules
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, addresses, open_stores
-from dianzan.embedded import EmbeddedCluster, EmbeddedStores, OwnStores, StoreAddresses, owned_folder
-from dianzan.errors import DianzanError, StoreError
-from dianzan.roster import read_roster
-from dianzan.supervisor import Service, Supervisor, SupervisorError
+from dianzan.domain.campaign import State, parse_rules
+from dianzan.domain.errors import DianzanError, StoreError
+from dianzan.local.stores import EmbeddedCluster, EmbeddedStores, OwnStores, StoreAddresses, owned_folder
+from dianzan.local.supervisor import Service, Supervisor, SupervisorError
+from dianzan.roster.candidates import read_roster
 
 DEMO = "demo"
 DEMO_DAYS = 60
@@ -163,7 +163,7 @@ async def create_demo(stores: Stores) -> None:
     stored = await stores.ledger.campaign(DEMO)
     if stored is not None and stored.state is not State.draft:
         return
-    folder = files("dianzan") / "demo"
+    folder = files("dianzan.local") / "demo"
     raw = yaml.safe_load((folder / "campaign.yaml").read_text(encoding="utf-8"))
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     raw |= {"opens": today.isoformat(), "closes": (today + timedelta(days=DEMO_DAYS)).isoformat()}

@@ -9,10 +9,10 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from dianzan import like_link
-from dianzan.errors import ApiError
-from dianzan.like_link import LikeCall, LikeLink
-from dianzan.wire import Outcome
+from dianzan.domain.errors import ApiError
+from dianzan.domain.wire import Outcome
+from dianzan.store import like_link
+from dianzan.store.like_link import LikeCall, LikeLink
 from vote_api.__main__ import main
 
 _usual = LikeLink.send

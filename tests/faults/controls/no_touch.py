@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dianzan import store_promise
+from dianzan.store import durability
 from vote_api.__main__ import main
 
-_usual, _confirmed = store_promise.confirmation, store_promise.confirmed
+_usual, _confirmed = durability.confirmation, durability.confirmed
 
 
-def _without_touch(touch: str, *, waitaof: bool) -> list[store_promise.Command]:
+def _without_touch(touch: str, *, waitaof: bool) -> list[durability.Command]:
     return _usual(touch, waitaof=waitaof)[1:]
 
 
@@ -19,6 +19,6 @@ def _confirmed_without(replies: Sequence[object]) -> bool:
 
 
 if __name__ == "__main__":
-    store_promise.confirmation = _without_touch
-    store_promise.confirmed = _confirmed_without
+    durability.confirmation = _without_touch
+    durability.confirmed = _confirmed_without
     main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dianzan.ledger_queries import queries
+from dianzan.ledger.queries import queries
 from tally_worker.__main__ import main
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dianzan import faults
-from dianzan.ledger import StoredCampaign
+from dianzan.ledger.ledger import StoredCampaign
+from dianzan.process import faults
 from tally_worker.__main__ import main
-from tally_worker.consumer import NOTHING, Consumer, Flush
+from tally_worker.flush import NOTHING, Consumer, Flush
 
 
 async def _run_once(consumer: Consumer, campaign: StoredCampaign, shard: int) -> Flush:

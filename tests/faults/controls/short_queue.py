@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dianzan.limits import BALLOTS_QUEUED_MAX
-from vote_api import batcher
+from dianzan.domain.limits import BALLOTS_QUEUED_MAX
 from vote_api.__main__ import main
+from vote_api.likes import batcher
 
 QUEUED_MAX = BALLOTS_QUEUED_MAX // 1_000
 

@@ -1,0 +1,1 @@
+"""Load with a verdict."""

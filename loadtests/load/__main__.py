@@ -1,0 +1,79 @@
+"""Runs a load and its verdict: `python -m loadtests.load`; exit code 1 where anything differs."""
+
+from __future__ import annotations
+
+# isort: off
+from loadtests.load.generator import Figures, generate  # first: it lets gevent patch
+
+# isort: on
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from loadtests.load import journal, report, system
+from loadtests.load.chaos import killing_workers
+from loadtests.load.gathering import gather
+from loadtests.load.journal import Journal, Target
+from loadtests.load.options import QUOTA, Options, parse
+from loadtests.load.system import TargetError
+from loadtests.load.verdict import Verdict, judge
+
+
+def main() -> int:
+    """Load, wait, judge."""
+    options = parse()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that a system of our own is stopped too
+    try:
+        return _judge_again(options) if options.verdict_only else _load(options)
+    except (TargetError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _load(options: Options) -> int:
+    print(f"seed {options.seed}, {options.seconds:g} s, {options.likes_per_second:g} like requests a second on average")
+    with tempfile.TemporaryDirectory(prefix="dianzan-load-") as folder, _target(options, Path(folder)) as target:
+        figures, kills = _generate(options, target, Path(folder))
+        report.show_figures(options, figures, kills)
+        report.show_errors(figures.errors)
+        verdict = _verdict(options)
+    report.keep(options, figures, verdict, kills)
+    return 0 if verdict.holds and not figures.errors else 1
+
+
+def _generate(options: Options, target: Target, folder: Path) -> tuple[Figures, int | None]:
+    tokens = system.tokens(target, options.voters)
+    with Journal(options.journal) as written:
+        written.head(target, system.baseline(target))
+        killing = killing_workers(target, folder / "worker.log", options.seed) if options.kill_worker else nullcontext()
+        with killing as killer:
+            figures = generate(options, target, tokens, written)
+    return figures, killer.kills if killer else None
+
+
+def _judge_again(options: Options) -> int:
+    return 0 if _verdict(options).holds else 1
+
+
+def _verdict(options: Options) -> Verdict:
+    evidence = gather(journal.read(options.journal), options.drain_seconds)
+    verdict = judge(evidence)
+    report.show_verdict(verdict, evidence)
+    return verdict
+
+
+@contextmanager
+def _target(options: Options, folder: Path) -> Iterator[Target]:
+    if options.vote_url and options.results_url and options.campaign:
+        data = str(options.data.absolute()) if options.data else None
+        yield system.target_of(options.vote_url, options.results_url, options.campaign, data)
+        return
+    with system.own_system(folder, QUOTA, options.voters) as target:
+        yield target
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What all HTTP services say alike: problem documents."""

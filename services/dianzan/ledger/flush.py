@@ -1,0 +1,70 @@
+"""One shard's flush: likes that are new into the ledger, and their number into the counts, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import asyncpg
+
+from dianzan.domain.errors import LedgerError
+from dianzan.domain.windows import from_ms
+from dianzan.domain.wire import Entry
+from dianzan.ledger.queries import Connection, queries
+from dianzan.ledger.rows import COLUMNS, Rows, pack
+
+
+class ShardFlush:
+    """The open transaction of one shard's flush; committed when the `locked_shard` block ends without an error."""
+
+    def __init__(self, connection: Connection, campaign: int, shard: int) -> None:
+        self._connection, self._campaign, self._shard = connection, campaign, shard
+
+    async def insert(self, entries: Iterable[Entry]) -> int:
+        """Insert the entries' likes and count those that were new; returns how many were. Idempotent by identity."""
+        return sum([await self._insert_window(rows) for rows in pack(entries, self._campaign)])
+
+    async def _insert_window(self, rows: Rows) -> int:
+        """All at once where every like is new, as nearly always; else those that are, found one by one.
+
+        By way of the ledger itself, too, where the window has no partition: it refuses such likes by name.
+        """
+        if not await self._connection.fetchval(queries()["is_partition"], rows.partition):
+            return await self._insert_staged(rows)
+        savepoint = self._connection.transaction()
+        await savepoint.start()
+        try:
+            await self._copy(rows, rows.partition)
+        except asyncpg.UniqueViolationError:
+            await savepoint.rollback()  # after no other error: it would wait as long again for a server that has gone
+            return await self._insert_staged(rows)
+        await savepoint.commit()
+        await self._connection.execute(
+            queries()["count_new"],
+            self._campaign,
+            self._shard,
+            list(rows.likes),
+            list(rows.likes.values()),
+            [from_ms(time_ms) for time_ms in rows.times],
+            list(rows.times.values()),
+        )
+        return rows.count
+
+    async def _insert_staged(self, rows: Rows) -> int:
+        await self._connection.execute(queries()["create_staging"])
+        await self._copy(rows, "staging")
+        return int(await self._connection.fetchval(queries()["flush"], self._shard) or 0)
+
+    async def _copy(self, rows: Rows, table: str) -> None:
+        copied = await self._connection.copy_to_table(table, source=rows.pieces(), columns=COLUMNS, format="binary")
+        if copied != f"COPY {rows.count}":
+            raise LedgerError(f"Postgres answered {copied} to {rows.count} likes.")
+
+    async def counts(self) -> dict[int, int]:
+        """Likes per candidate index of this shard by the counts, those inserted in this transaction included."""
+        records = await self._connection.fetch(queries()["counts_of_shard"], self._campaign, self._shard)
+        return {record["candidate"]: record["likes"] for record in records}
+
+    async def estimate_people(self, people: Mapping[int, int]) -> None:
+        """Keep the shard's estimates of distinct voters per candidate index (0: of any)."""
+        query = queries()["estimate_people"]
+        await self._connection.execute(query, self._campaign, self._shard, list(people), list(people.values()))

@@ -1,0 +1,1 @@
+"""The steps of a campaign's life, over store and ledger."""

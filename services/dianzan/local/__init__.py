@@ -1,0 +1,1 @@
+"""Everything on one machine: stores from wheels, child processes, the demo campaign."""

@@ -1,0 +1,174 @@
+"""Runs the three services as child processes: start, readiness, death, stop in order, leftovers of an earlier run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import psutil
+
+from dianzan.domain.errors import DianzanError
+from dianzan.local.folder import write_private
+from dianzan.local.processes import end
+
+READY_S_MAX = 60.0
+STOP_S_MAX = 30.0  # above the vote API's graceful shutdown of 20 s
+LOG_LINES_SHOWN = 8
+
+
+class SupervisorError(DianzanError):
+    """A service could not be started or died; the text says which, why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A module to run with `python -m`, the port it listens on and the environment it gets beside ours."""
+
+    module: str
+    port: int
+    option: str
+    environment: Mapping[str, str]
+
+
+class Supervisor:
+    """The services of one data folder; logs in `logs/`, process ids in `run/`."""
+
+    def __init__(self, data: Path, host: str) -> None:
+        self._logs, self._run, self._host = data / "logs", data / "run", host
+        self._running: dict[str, tuple[Service, subprocess.Popen[bytes]]] = {}
+        self.notices: list[str] = []
+
+    def stop_leftovers(self) -> None:
+        """End services whose supervisor was killed; a process id is ours only with its start time."""
+        for note in sorted(self._run.glob("*.json")):
+            pid, started = _noted(note)
+            if pid is None:
+                self.notices.append(
+                    f"{note} cannot be read: should a port be taken, {note.stem} of an earlier run has it."
+                )
+            elif _start_time(pid) == started:
+                end([psutil.Process(pid)], signal.SIGTERM, STOP_S_MAX)
+                self.notices.append(f"Stopped {note.stem} (process {pid}), left by an earlier run.")
+            note.unlink()
+
+    def start(self, service: Service) -> None:
+        """Start one service. Raises SupervisorError where its port is taken."""
+        if not _is_free(self._host, service.port):
+            raise SupervisorError(
+                f"Port {service.port} is taken by another program: stop it, or choose another with {service.option}."
+            )
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._run.mkdir(parents=True, exist_ok=True)
+        with self._log_path(service).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", service.module],
+                env={**os.environ, **service.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches only the supervisor, which stops all in order
+            )
+        self._running[service.module] = (service, process)
+        write_private(self._run / f"{service.module}.json", json.dumps([process.pid, _start_time(process.pid)]))
+
+    def wait_ready(self, stopping: threading.Event) -> None:
+        """Wait until every service answers /readyz with 200, or until `stopping`.
+
+        Raises SupervisorError with the last log lines where one dies or takes longer than READY_S_MAX.
+        """
+        deadline = time.monotonic() + READY_S_MAX
+        for service, _process in self._running.values():
+            while not self._is_ready(service):
+                dead = self.poll()
+                if dead:
+                    raise SupervisorError(dead)
+                if time.monotonic() > deadline:
+                    raise SupervisorError(
+                        f"{service.module} is not ready after {READY_S_MAX:.0f} s.{self._tail(service)}"
+                    )
+                if stopping.wait(0.05):
+                    return
+
+    def poll(self) -> str | None:
+        """None while all run; else which service ended, with its last log lines."""
+        for service, process in self._running.values():
+            if process.poll() is not None:
+                return f"{service.module} ended with exit code {process.returncode}.{self._tail(service)}"
+        return None
+
+    def stop(self) -> None:
+        """Stop the services in the order they were started; one that does not end in time is killed and named."""
+        for name, (_service, process) in self._running.items():
+            process.terminate()
+            try:
+                process.wait(STOP_S_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                self.notices.append(
+                    f"{name} did not stop in {STOP_S_MAX:.0f} s and was killed; nothing counted is lost."
+                )
+            (self._run / f"{name}.json").unlink(missing_ok=True)
+        self._running.clear()
+
+    def pid(self, module: str) -> int:
+        """The process id of a running service."""
+        return self._running[module][1].pid
+
+    def _is_ready(self, service: Service) -> bool:
+        url = f"http://{_reachable(self._host)}:{service.port}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _log_path(self, service: Service) -> Path:
+        return self._logs / f"{service.module}.log"
+
+    def _tail(self, service: Service) -> str:
+        lines = self._log_path(service).read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        return f" Its log, {self._log_path(service)}, ends with:\n  " + "\n  ".join(lines)
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_reachable(host), port))
+        except OSError:
+            return False
+    return True
+
+
+def _noted(note: Path) -> tuple[int | None, float]:
+    """Process id and start time of a note; no id where a power cut left it empty."""
+    try:
+        pid, started = json.loads(note.read_text())
+    except (ValueError, TypeError):
+        return None, 0.0
+    return (pid, started) if isinstance(pid, int) else (None, 0.0)
+
+
+def _start_time(pid: int) -> float | None:
+    """When a process started, in Unix seconds; None where there is none."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return None

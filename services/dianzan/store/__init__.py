@@ -1,0 +1,1 @@
+"""The Redis/Valkey edge: the only place that speaks to the store."""

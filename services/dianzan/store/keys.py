@@ -1,0 +1,89 @@
+"""Every key in the store, built here and nowhere else; what `parse` does not know has leaked."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from dianzan.domain.campaign import CAMPAIGN_ID
+
+# Hash: campaign id -> version of its document.
+CAMPAIGNS: Final = "dianzan:campaigns"
+
+
+def document(campaign: str) -> str:
+    """String: the published document of a campaign as JSON."""
+    return f"dianzan:campaign:{campaign}"
+
+
+def tokens_minted(campaign: str, network: int, minute: int) -> str:
+    """String: voter tokens given to one network tag in one Unix minute; expires after two."""
+    return f"dianzan:minted:{campaign}:{network}:{minute}"
+
+
+@lru_cache(maxsize=4_096)
+def tag(campaign: str, shard: int) -> str:
+    """The hash tag all keys of a shard share, so that a shard lives in one cluster slot."""
+    return f"{{{campaign}:{shard}}}"
+
+
+def gate(campaign: str, shard: int) -> str:
+    """String: the rules the shard counts by while open, or `closed`; missing means refuse."""
+    return f"{tag(campaign, shard)}:gate"
+
+
+def counts(campaign: str, shard: int) -> str:
+    """Hash: candidate index -> likes ever counted by the shard."""
+    return f"{tag(campaign, shard)}:counts"
+
+
+def stream(campaign: str, shard: int) -> str:
+    """Stream: one entry a batch, until its likes are committed to the ledger."""
+    return f"{tag(campaign, shard)}:stream"
+
+
+def kept(campaign: str, shard: int) -> str:
+    """Stream: entries whose likes are committed, kept a while for a ledger that may come back older."""
+    return f"{tag(campaign, shard)}:kept"
+
+
+def touch(key: str) -> str:
+    """Number in the slot of `key`: written where a replica must confirm what may have written nothing else."""
+    beside = key[: key.index("}") + 1] if key.startswith("{") else f"{{{key}}}"
+    return f"{beside}:touch"
+
+
+def marks_prefix(campaign: str, shard: int, window_day: int) -> str:
+    """What `marks` begins with; the server function appends the bucket."""
+    return f"{tag(campaign, shard)}:m:{window_day}:"
+
+
+def marks(campaign: str, shard: int, window_day: int, bucket: int) -> str:
+    """Hash: 6 bytes of a voter's hash -> the candidate indexes that voter liked in the window."""
+    return f"{marks_prefix(campaign, shard, window_day)}{bucket}"
+
+
+def people(campaign: str, shard: int, candidate: int) -> str:
+    """HyperLogLog of the voters of one candidate (index 0: of any candidate)."""
+    return f"{tag(campaign, shard)}:p:{candidate}"
+
+
+# Digits are ASCII, as the builders write them.
+_PATTERNS: Final = {
+    "campaigns": re.compile(re.escape(CAMPAIGNS)),
+    "document": re.compile(rf"dianzan:campaign:{CAMPAIGN_ID}"),
+    "tokens_minted": re.compile(rf"dianzan:minted:{CAMPAIGN_ID}:-?[0-9]+:[0-9]+"),
+    "gate": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:gate"),
+    "counts": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:counts"),
+    "stream": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:stream"),
+    "kept": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:kept"),
+    "touch": re.compile(rf"\{{({CAMPAIGN_ID}:[0-9]+|{CAMPAIGNS}|dianzan:campaign:{CAMPAIGN_ID})\}}:touch"),
+    "marks": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:m:[0-9]+:[0-9]+"),
+    "people": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:p:[0-9]+"),
+}
+
+
+def parse(key: str) -> str | None:
+    """The name of the key's kind, or None for a key this project does not own."""
+    return next((kind for kind, pattern in _PATTERNS.items() if pattern.fullmatch(key)), None)

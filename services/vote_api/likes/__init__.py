@@ -1,0 +1,1 @@
+"""The like path: protocol, path, body, batchers."""

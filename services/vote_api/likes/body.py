@@ -1,0 +1,103 @@
+"""Request bodies: their size, their type, and the voter token that may come in a header or in the body."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from dianzan.domain.errors import BadRequest, BodyTooLarge, MediaTypeUnsupported, TokenMissing
+from dianzan.domain.limits import BODY_BYTES_MAX, CANDIDATES_PER_BALLOT_MAX
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class LikeBody(msgspec.Struct):
+    """Candidates to like, by code; the token only where no Authorization header is sent."""
+
+    candidates: list[str]
+    token: str | None = None
+
+
+class VoterBody(msgspec.Struct):
+    """Which media site asks for a token; absent or unknown means the campaign's own page."""
+
+    publisher: str | None = None
+
+
+class ClientGone(Exception):
+    """The client hung up before its body was complete; there is nobody to answer."""
+
+
+_like_decoder = msgspec.json.Decoder(LikeBody)
+_voter_decoder = msgspec.json.Decoder(VoterBody)
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that lower-case name."""
+    for found, value in scope["headers"]:
+        if found == name:
+            return bytes(value)
+    return None
+
+
+def require_json(content_type: bytes | None) -> None:
+    """Raise MediaTypeUnsupported for what is neither JSON nor the plain text that a browser sends unasked."""
+    if content_type == b"application/json":
+        return
+    if (content_type or b"").partition(b";")[0].strip().lower() not in (b"application/json", b"text/plain"):
+        raise MediaTypeUnsupported("Send JSON with content type application/json or text/plain.")
+
+
+def require_size(body: bytes) -> None:
+    """Raise BodyTooLarge past the limit."""
+    if len(body) > BODY_BYTES_MAX:
+        raise BodyTooLarge(f"Send at most {BODY_BYTES_MAX} bytes.")
+
+
+async def read(scope: Scope, receive: Receive) -> bytes:
+    """The whole body. Raises MediaTypeUnsupported, BodyTooLarge or ClientGone."""
+    require_json(header(scope, b"content-type"))
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message["type"] == "http.request" and message.get("more_body") and len(body) <= BODY_BYTES_MAX:
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    require_size(body)
+    return body
+
+
+def parse_like(body: bytes, quota: int) -> LikeBody:
+    """A like request with 1 to `quota` distinct candidates, doubles dropped. Raises BadRequest."""
+    try:
+        like = _like_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f'Send {{"candidates": ["c01"]}}: {error}.') from error
+    like.candidates = list(dict.fromkeys(like.candidates))
+    if not 1 <= len(like.candidates) <= min(quota, CANDIDATES_PER_BALLOT_MAX):
+        raise BadRequest(f"Name 1 to {quota} candidates, not {len(like.candidates)}.")
+    return like
+
+
+def parse_voter(body: bytes) -> VoterBody:
+    """A request for a token; an empty body asks for one of the campaign's own page. Raises BadRequest."""
+    try:
+        return _voter_decoder.decode(body or b"{}")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f'Send {{"publisher": "CODE"}} or {{}}: {error}.') from error
+
+
+def token_of(authorization: bytes | None, in_body: str | None = None) -> str:
+    """The voter token from an Authorization header or else from the body. Raises TokenMissing."""
+    if authorization is None:
+        if in_body:
+            return in_body
+        raise TokenMissing("Send Authorization: Bearer TOKEN; POST …/voters gives one.")
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise TokenMissing("Send Authorization: Bearer TOKEN; POST …/voters gives one.")
+    return token.strip().decode("latin-1")

@@ -1,0 +1,1 @@
+"""What the vote API knows of the store."""

@@ -1,0 +1,1 @@
+"""What is broken, a file a kind."""
