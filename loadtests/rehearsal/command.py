@@ -30,6 +30,7 @@ from dianzan.local.stores import EmbeddedStores, StoreAddresses, owned_folder
 from dianzan.local.supervisor import Service, Supervisor
 from dianzan.store import durability
 from dianzan.store.nodes import connect
+from loadtests.rehearsal.database import Database
 from loadtests.rehearsal.figures import FILE, Figures, Meter, RehearsalError
 from loadtests.rehearsal.plan import DAYS, Plan
 from loadtests.rehearsal.report import MB, Costs, Surroundings, counts, differences, facts, markdown, picture
@@ -196,7 +197,7 @@ async def _work(data: Path, figures: Figures, running: _Processes) -> _Outcome:
         finally:
             await nodes.aclose()
         typer.echo("All likes are sent. Sealing and counting again; of 250 million likes that takes a while.")
-        return await _judged(plan, stores, store_name)
+        return await _judged(plan, stores, running.found, store_name)
 
 
 def _stop_on_signal() -> asyncio.Event:
@@ -225,12 +226,13 @@ def _worker(data: Path, found: StoreAddresses) -> Service:
     return Service(WORKER, port, "--data", environment)
 
 
-async def _judged(plan: Plan, stores: Stores, store_name: str) -> _Outcome:
+async def _judged(plan: Plan, stores: Stores, found: StoreAddresses, store_name: str) -> _Outcome:
     began_s = time.monotonic()
-    verdict = await judge(plan, CAMPAIGN, stores.lifecycle, stores.ledger)
-    judged_s = time.monotonic() - began_s
-    rows, indexes = await stores.ledger.size_on_disk((await stores.lifecycle.stored(CAMPAIGN)).number)
-    where = _surroundings(store_name, await stores.ledger.server_version())
+    async with Database.open(found.database_url) as database:
+        verdict = await judge(plan, CAMPAIGN, stores.sealer, stores.lifecycle, database)
+        judged_s = time.monotonic() - began_s
+        rows, indexes = await database.size_on_disk((await stores.lifecycle.stored(CAMPAIGN)).number)
+        where = _surroundings(store_name, await database.server_version())
     return _Outcome(verdict, Costs(rows, indexes, judged_s), where)
 
 

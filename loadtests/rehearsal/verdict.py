@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from dianzan.ledger.ledger import Ledger, Seal
+from dianzan.ledger.records import Seal
 from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.recount import Recount
+from dianzan.life.seal import Sealer
+from loadtests.rehearsal.database import Database
 from loadtests.rehearsal.plan import Expected, Plan
 
 Windows = Mapping[tuple[date, int], int]  # (window, candidate index) -> likes
@@ -26,15 +28,15 @@ class Verdict:
     differences: list[str]
 
 
-async def judge(plan: Plan, campaign: str, lifecycle: Lifecycle, ledger: Ledger) -> Verdict:
+async def judge(plan: Plan, campaign: str, sealer: Sealer, lifecycle: Lifecycle, database: Database) -> Verdict:
     """Seal the campaign, and compare its counts with the plan.
 
     Raises CampaignError where the seal is refused: the four counts differ, or the streams do not empty.
     """
-    counted, sealed = await lifecycle.seal(campaign, drain_s_max=DRAIN_S_MAX)
+    counted, sealed = await sealer.seal(campaign, drain_s_max=DRAIN_S_MAX)
     stored = await lifecycle.stored(campaign)
     expected = plan.expected()
-    windows = await ledger.recount_windows(stored.number)
+    windows = await database.windows(stored.number)
     found = differences(expected, counted, windows, sealed, stored.rules.window_dates())
     return Verdict(plan.likes, counted, sealed, found)
 

@@ -11,7 +11,8 @@ import typer
 import yaml
 
 from dianzan.cli.main import app
-from dianzan.domain.campaign import Rules, parse_rules
+from dianzan.domain.campaign import Rules
+from dianzan.domain.campaign_file import parse_rules
 from dianzan.roster import candidates
 from dianzan.roster import table as roster_table
 
@@ -119,7 +120,7 @@ def test_every_field_of_the_campaign_file_is_explained_with_its_default() -> Non
 def test_the_example_of_a_campaign_file_is_accepted() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", CAMPAIGN_FILE.read_text(encoding="utf-8"), re.DOTALL)
 
-    assert parse_rules(yaml.safe_load(example), "the example").publishers == ("bjnews", "btime")
+    assert parse_rules(yaml.safe_load(example), "the example").publisher_codes == ("bjnews", "btime")
 
 
 def test_every_column_of_the_roster_is_explained_with_its_other_names() -> None:

@@ -15,7 +15,7 @@ from loadtests.rehearsal.run import Rehearsal, _require_right, _rules
 from dianzan.domain.campaign import Rules, State
 from dianzan.domain.errors import ApiError, Closed
 from dianzan.domain.wire import Outcome
-from dianzan.ledger.ledger import StoredCampaign
+from dianzan.ledger.records import StoredCampaign
 
 PLAN = Plan(1_000, 7)
 RULES = _rules(PLAN)

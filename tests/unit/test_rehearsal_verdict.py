@@ -14,7 +14,7 @@ from loadtests.rehearsal.plan import DAYS, HOURS, Expected
 from loadtests.rehearsal.report import DIFFERENCES_MAX, Costs, Surroundings, bytes_per_like, markdown, picture
 from loadtests.rehearsal.verdict import Verdict, differences
 
-from dianzan.ledger.ledger import Seal, Tally
+from dianzan.ledger.records import Seal, Tally
 from dianzan.life.recount import Recount
 
 FIRST = date(2026, 11, 26)

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
-from dianzan.domain.campaign import State, read_rules
+from dianzan.domain.campaign import State
+from dianzan.domain.campaign_file import read_rules
 from dianzan.domain.errors import DianzanError
-from dianzan.ledger.ledger import StoredCampaign
+from dianzan.ledger.records import StoredCampaign
 from dianzan.roster.candidates import read_roster
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
@@ -61,7 +62,7 @@ def list_campaigns(data: Data = DATA_DEFAULT) -> None:
 
     async def work(stores: Stores) -> None:
         table = Table("id", "title", "state", "opens", "closes", "results")
-        for each in await stores.ledger.campaigns():
+        for each in await stores.ledger.campaigns.all():
             rules = each.rules.model_dump(mode="json")
             table.add_row(each.id, rules["title"], each.state, rules["opens"], rules["closes"], rules["results"])
         Console().print(table)
@@ -77,7 +78,7 @@ def show(campaign: Id, data: Data = DATA_DEFAULT) -> None:
         stored = await stores.lifecycle.stored(campaign)
         _show(stored)
         table = Table("code", "name", "kind", "district", "category")
-        for each in (await stores.ledger.candidates(stored.number)).values():
+        for each in (await stores.ledger.campaigns.candidates(stored)).values():
             table.add_row(each.code, each.name, each.kind, each.district, each.category)
         Console().print(table)
 
@@ -87,7 +88,7 @@ def show(campaign: Id, data: Data = DATA_DEFAULT) -> None:
 def _show(stored: StoredCampaign) -> None:
     typer.echo(f"state: {stored.state} (version {stored.version})")
     for name, value in stored.rules.model_dump(mode="json").items():
-        typer.echo(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+        typer.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 @app.command()
@@ -103,7 +104,7 @@ def publish(campaign: Id, data: Data = DATA_DEFAULT) -> None:
 
 @app.command()
 def close(campaign: Id, data: Data = DATA_DEFAULT) -> None:
-    """Take no more likes, for good. `dianzan seal` does this too, and then publishes the final tally."""
+    """Take no more likes, permanently. `dianzan seal` does this too, and then publishes the final tally."""
 
     async def work(stores: Stores) -> None:
         await stores.lifecycle.close(campaign)
