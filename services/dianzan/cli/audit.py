@@ -99,9 +99,10 @@ def record(campaign: Id, data: Data = DATA_DEFAULT) -> None:
     """Write the public record as CSV: window, candidate and receipt of every like; no person is in it."""
 
     async def work(stores: Stores) -> None:
+        stored = await stores.lifecycle.stored(campaign)
         writer = csv.writer(sys.stdout)
         writer.writerow(["window", "candidate", "receipt"])
-        async for likes in public_record(stores.ledger, await stores.lifecycle.stored(campaign)):
+        async for likes in public_record(stores.ledger, stored):
             writer.writerows([likes.window.isoformat(), likes.candidate, receipt] for receipt in likes.receipts)
 
     run(data, work)
