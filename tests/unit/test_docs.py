@@ -97,7 +97,14 @@ def test_every_command_named_exists(path: Path) -> None:
     assert named - known == set()
 
 
-def test_no_picture_is_kept_that_no_document_shows() -> None:
+@pytest.mark.parametrize("path", each_document())
+def test_every_alert_named_exists(path: Path) -> None:
+    alerts = set(re.findall(r"- alert: (\w+)", (ROOT / "deploy" / "alerts.yml").read_text()))
+
+    assert set(re.findall(r"\balert `(\w+)`", path.read_text(encoding="utf-8"))) - alerts == set()
+
+
+def test_no_picture_stays_that_no_document_shows() -> None:
     shown = {link for path in DOCUMENTS for link in LINK.findall(path.read_text(encoding="utf-8"))}
 
     assert {f"docs/images/{path.name}" for path in (ROOT / "docs" / "images").iterdir()} - shown == set()
