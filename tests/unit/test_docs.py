@@ -1,4 +1,4 @@
-"""The documents are true where a test can tell: links lead somewhere, commands exist, tables say what the code says."""
+"""The documents are true as far as a test can tell: links lead somewhere, commands exist, tables say what code says."""
 
 from __future__ import annotations
 
