@@ -38,6 +38,7 @@ lint: $(VENV)/setup ## Check format, lint, types and import rules
 format: $(VENV)/setup ## Format the code and fix what can be fixed
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+	@$(BIN)/python -m tests.web.documents
 
 load: $(VENV)/setup ## Load a system of its own for 60 s and check that every count agrees (ARGS='--seconds 600 …')
 	@$(BIN)/python -m loadtests.load $(ARGS)
