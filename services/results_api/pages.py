@@ -25,7 +25,7 @@ PAGE_HEADERS = {
 
 
 class WebFiles(StaticFiles):
-    """The modules of page and button."""
+    """The modules of page, button and shared."""
 
     def file_response(
         self,
@@ -44,13 +44,14 @@ class WebFiles(StaticFiles):
 @router.get("/c/{campaign}")
 async def page() -> FileResponse:
     """The public page; it reads which campaign to show from its own address."""
-    return FileResponse(FOLDER / "index.html", headers=PAGE_HEADERS)
+    return FileResponse(FOLDER / "page" / "index.html", headers=PAGE_HEADERS)
 
 
 @router.get("/like-button.js")
+@router.get("/web/like-button.js")
 async def like_button() -> FileResponse:
     """The button other sites embed by one script tag."""
-    return FileResponse(FOLDER / "like-button.js", headers=FILE_HEADERS)
+    return FileResponse(FOLDER / "button" / "like-button.js", headers=FILE_HEADERS)
 
 
 def mount(app: FastAPI) -> None:
