@@ -35,7 +35,7 @@ test("a candidate's tone is one of eight, and the same at every visit", () => {
   assert.equal(toneOf("c01"), 7);
 });
 
-test("a campaign's phase follows from its state, and from the clock where the state cannot tell", () => {
+test("a campaign's phase follows from its state, and from the clock if the state cannot tell", () => {
   const [opens, closes] = ["2026-11-01T08:00:00+08:00", "2026-11-20T08:00:00+08:00"];
   const phases = /** @type {const} */ ([
     ["published", "2026-11-01T07:59:59+08:00", "not_open"],

@@ -20,7 +20,7 @@ export function momentOf(iso, said) {
 
 /**
  * @param {{ status: LikeResult["status"], mine: boolean }} answer
- * @param {string} name the candidate's, where it is known
+ * @param {string} name the candidate's, if it is known
  * @param {string | null} resetsAt
  * @param {Words} said
  */
