@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-import httpx
+from fastapi import FastAPI
 
 from results_api.app import create_app as create_results_app
 from results_api.settings import ResultsSettings
@@ -21,28 +21,46 @@ PRIMITIVES = {"string": "string", "integer": "number", "number": "number", "bool
 Schema = dict[str, Any]
 
 
-async def types() -> str:
+def results_app() -> Any:
+    """The results API without a ledger: enough for its files and its OpenAPI document."""
+    return create_results_app(ResultsSettings(), streams_max=1)
+
+
+def types() -> str:
     """The whole file."""
     schemas: dict[str, Schema] = {}
-    for app in (create_results_app(ResultsSettings(), streams_max=1), create_vote_app(VoteSettings())):
-        for name, schema in (await _schemas(app)).items():
+    for app in (results_app(), create_vote_app(VoteSettings())):
+        for name, schema in _public_schemas(_openapi(app)).items():
             if schemas.setdefault(name, schema) != schema:
                 raise ValueError(f"both APIs have a document {name}, and the two differ")
-    return "\n".join([HEAD, *(_interface(name, schemas[name]) for name in sorted(schemas) if "Validation" not in name)])
+    return "\n".join([HEAD, *(_declaration(name, schemas[name]) for name in sorted(schemas))])
 
 
-async def _schemas(app: Any) -> dict[str, Schema]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
-        document = (await client.get("/openapi.json")).json()
-    found: dict[str, Schema] = document["components"]["schemas"]
-    return found
+def _openapi(app: Any) -> Schema:
+    while not isinstance(app, FastAPI):  # what stands in front of it is plain ASGI
+        app = app._app
+    return app.openapi()
 
 
-def _interface(name: str, schema: Schema) -> str:
+def _public_schemas(document: Schema) -> dict[str, Schema]:
+    """Everything that the addresses under /v1 take or give, and what that consists of."""
+    schemas: dict[str, Schema] = document["components"]["schemas"]
+    found: dict[str, Schema] = {}
+    wanted = [operations for path, operations in document["paths"].items() if path.startswith("/v1/")]
+    while wanted:
+        names = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(wanted))) - found.keys()
+        found |= {name: schemas[name] for name in names}
+        wanted = [schemas[name] for name in names]
+    return {name: schema for name, schema in found.items() if "Validation" not in name}  # FastAPI's own, never answered
+
+
+def _declaration(name: str, schema: Schema) -> str:
+    if "properties" not in schema:
+        return f"{_comment(schema)}export type {name} = {_type(schema)};\n"
     required = schema.get("required", [])
     fields = [
         f"  {field}{'' if field in required else '?'}: {_type(inner)};\n"
-        for field, inner in schema.get("properties", {}).items()
+        for field, inner in schema["properties"].items()
     ]
     return f"{_comment(schema)}export interface {name} {{\n{''.join(fields)}}}\n"
 
@@ -69,4 +87,4 @@ def _type(schema: Schema) -> str:  # noqa: PLR0911 - one return a kind of schema
 
 
 if __name__ == "__main__":
-    FILE.write_text(asyncio.run(types()), encoding="utf-8")
+    FILE.write_text(types(), encoding="utf-8")

