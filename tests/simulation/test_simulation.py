@@ -17,6 +17,7 @@ from tests.simulation.checks import failures
 from tests.simulation.controls import CONTROLS, caught
 from tests.simulation.functions import like_v1
 from tests.simulation.loop import SimLoop
+from tests.simulation.patches import places
 from tests.simulation.plan import CAMPAIGN, EVENING_MS, draw
 from tests.simulation.store_server import Server
 from tests.simulation.world import simulate
@@ -67,6 +68,27 @@ def test_a_failing_seed_is_told_with_the_command_that_shows_it() -> None:
     shown = run("--trace", str(seed), "--broken", "no-unique-key")
     assert shown.returncode == 1
     assert f"BROKEN: {failure}" in shown.stdout
+
+
+def test_a_name_that_production_has_renamed_stops_the_simulation() -> None:
+    with pytest.raises(LookupError, match=r"tally_worker\.comparison has no SETTLES_S"):
+        places({"tally_worker.comparison": ["SETTLE_S", "SETTLES_S"]})
+
+
+def test_no_module_of_a_history_reads_the_real_machine_unnoticed() -> None:
+    """In a process of its own, which has loaded nothing except what a history runs."""
+    script = "import tests.simulation.world; from tests.simulation.patches import unreplaced; print(*unreplaced())"
+    told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == [
+        "dianzan.domain.limits.REPLICA_WAIT_MS",  # where the others import them from
+        "dianzan.domain.limits.STORE_TIMEOUT_S",
+        "dianzan.domain.windows.now_ms",
+        "dianzan.domain.windows.time",
+        "dianzan.process.faults.os",  # kills a real process at a named point; no history arms one
+        "dianzan.process.metrics",
+        "dianzan.roster.table.time",  # a type
+        "dianzan.store.nodes.STORE_TIMEOUT_S",  # of real connections
+    ]
 
 
 def test_the_simulated_function_decides_like_the_model() -> None:
