@@ -11,6 +11,7 @@ from dianzan.ledger.ledger import Ledger
 from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.restore import Restorer
 from dianzan.life.seal import Sealer
+from dianzan.store.nodes import StoreNodes
 from dianzan.store.store import Store
 from dianzan.store.streams import RawEntry, Streams
 from tally_worker.comparison import Comparison, Reconciler
@@ -49,7 +50,7 @@ class Running:
         if not task.cancelled() and task.exception() is not None:
             self.world.died(f"{self.process.name}: {task.exception()!r}")
 
-    def nodes(self, *, replicated: bool) -> Any:
+    def nodes(self, *, replicated: bool) -> StoreNodes:
         """Its way to the store."""
         return SimNodes(self.world.cluster, self.process.name, replicated=replicated and self.world.plan.replicated)
 
