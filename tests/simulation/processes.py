@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dianzan.domain.errors import ApiError, CampaignError, LedgerAway, StoreError
 from dianzan.domain.shard import Shard
@@ -56,8 +56,7 @@ class Running:
 
     def ledger(self) -> Ledger:
         """Its way to the ledger."""
-        world = self.world
-        return cast("Ledger", SimLedger(world.ledger, world.loop, world.network, self.process, world.rng))
+        return SimLedger(self.world.ledger, self.world.network, self.process)
 
 
 class Api(Running):
