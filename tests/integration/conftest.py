@@ -15,9 +15,11 @@ from dianzan.ledger.ledger import Ledger
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import open_client
 from dianzan.store.store import Store
+from tests.simulation.wall import simulated_ledger, simulated_store
 from tests.support.guards import leaked_keys
+from tests.support.ledger_rows import november
 from tests.support.nodes import one_server
-from tests.support.servers import LEDGERS, STORES, running_ledger, running_store
+from tests.support.servers import LEDGERS, SIMULATED, STORES, running_ledger, running_store
 
 _databases = itertools.count(1)
 
@@ -25,6 +27,9 @@ _databases = itertools.count(1)
 @pytest.fixture(scope="session", params=STORES)
 def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of each kind of store in turn."""
+    if request.param == SIMULATED:
+        yield SIMULATED
+        return
     with running_store(request.param, tmp_path_factory.mktemp("store") / "data") as url:
         yield url
 
@@ -32,6 +37,9 @@ def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session", params=LEDGERS)
 def postgres_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of each kind of PostgreSQL in turn."""
+    if request.param == SIMULATED:
+        yield SIMULATED
+        return
     with running_ledger(request.param, tmp_path_factory.mktemp("ledger") / "data") as url:
         yield url
 
@@ -56,6 +64,9 @@ async def _emptied(url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def client(store_url: str) -> AsyncIterator[Redis]:
     """A client of an emptied store with the library loaded."""
+    if store_url == SIMULATED:
+        yield simulated_store()
+        return
     async for opened in _emptied(store_url):
         yield opened
 
@@ -101,6 +112,9 @@ async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 async def database_url(postgres_url: str) -> AsyncIterator[str]:
     """A migrated database, shared by tests that make campaigns of their own."""
+    if postgres_url == SIMULATED:
+        yield SIMULATED
+        return
     async with _new_database(postgres_url) as url:
         opened = await Ledger.connect(url)
         await opened.migrate()
@@ -111,6 +125,9 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def ledger(database_url: str) -> AsyncIterator[Ledger]:
     """The ledger edge under test."""
+    if database_url == SIMULATED:
+        yield simulated_ledger(november())
+        return
     opened = await Ledger.connect(database_url)
     yield opened
     await opened.aclose()

@@ -20,6 +20,7 @@ from dianzan.ledger.queries import queries
 from dianzan.ledger.records import StoredCampaign
 from tests.support.casting import voter
 from tests.support.ledger_rows import NOON, entry, insert, november, published
+from tests.support.servers import on_every_ledger
 
 A, B, C = voter("a"), voter("b"), voter("c")
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -87,6 +88,7 @@ def test_every_query_has_a_name_of_its_own() -> None:
 # ---- inserting likes ------------------------------------------------------------------------------------------------
 
 
+@on_every_ledger
 async def test_likes_are_inserted_once_by_their_identity(ledger: Ledger, campaign: StoredCampaign) -> None:
     first, second = entry((A, [1, 2]), (B, [1])), entry((A, [2, 3]))
 
@@ -97,6 +99,7 @@ async def test_likes_are_inserted_once_by_their_identity(ledger: Ledger, campaig
     assert await ledger.recounts.rows(campaign) == {1: 2, 2: 1, 3: 1}
 
 
+@on_every_ledger
 async def test_one_like_twice_in_one_flush_is_one_row(ledger: Ledger, campaign: StoredCampaign) -> None:
     assert await insert(ledger, campaign, entry((A, [1, 1]), (A, [1])), entry((A, [1]))) == 1
 
@@ -138,6 +141,7 @@ async def test_a_flush_across_midnight_fills_both_windows(ledger: Ledger, campai
     assert await ledger.tallies.hours(campaign) == [(NOON, 2), (next_noon, 2)]
 
 
+@on_every_ledger
 async def test_a_like_of_the_next_window_is_another_like(ledger: Ledger, campaign: StoredCampaign) -> None:
     assert await insert(ledger, campaign, entry((A, [1])), entry((A, [1]), at=NOON + timedelta(days=1))) == 2
 
@@ -181,6 +185,7 @@ async def test_an_hour_of_the_timeline_holds_the_likes_of_that_hour(ledger: Ledg
     assert await ledger.tallies.hours(campaign) == [(NOON, 3), (NOON + timedelta(hours=1), 1)]
 
 
+@on_every_ledger
 async def test_an_insert_that_is_rolled_back_leaves_neither_rows_nor_counts(
     ledger: Ledger, campaign: StoredCampaign
 ) -> None:
@@ -198,6 +203,7 @@ async def test_an_insert_that_is_rolled_back_leaves_neither_rows_nor_counts(
     assert await insert(ledger, campaign, entry((A, [1]))) == 1
 
 
+@on_every_ledger
 async def test_two_flushes_of_the_same_likes_at_the_same_time_count_them_once(
     ledger: Ledger, campaign: StoredCampaign
 ) -> None:
@@ -227,6 +233,7 @@ async def test_people_estimates_only_grow(ledger: Ledger, campaign: StoredCampai
     assert {index: numbers.people for index, numbers in tally.items()} == {0: 15, 1: 7}
 
 
+@on_every_ledger
 async def test_people_are_counted_exactly_by_the_recount(ledger: Ledger, campaign: StoredCampaign) -> None:
     await insert(ledger, campaign, entry((A, [1, 2]), (B, [2])), entry((A, [2]), at=NOON + timedelta(days=1)))
 
@@ -236,6 +243,7 @@ async def test_people_are_counted_exactly_by_the_recount(ledger: Ledger, campaig
 # ---- locks and partitions -------------------------------------------------------------------------------------------
 
 
+@on_every_ledger
 async def test_a_shard_that_is_being_flushed_is_skipped_by_a_second_worker(
     ledger: Ledger, campaign: StoredCampaign
 ) -> None:

@@ -38,6 +38,7 @@ from tests.support.casting import (
     voter,
     waiting,
 )
+from tests.support.servers import on_every_store
 from tests.support.store_state import configured, dump, opened
 
 A, B = voter("a"), voter("b")
@@ -66,6 +67,7 @@ TABLE = [
 ]
 
 
+@on_every_store
 @pytest.mark.parametrize(("width", "quota", "calls", "expected"), TABLE)
 async def test_likes_are_decided_by_the_rules_and_written_exactly(
     *, store: Store, link: LikeLink, width: int, quota: int, calls: list[list[Ballot]], expected: list[list[str]]
@@ -92,6 +94,7 @@ async def test_likes_are_decided_by_the_rules_and_written_exactly(
     assert in_stream == counted
 
 
+@on_every_store
 async def test_a_batch_writes_one_entry_with_only_its_new_likes(store: Store, link: LikeLink) -> None:
     campaign = await opened(store, likes_per_window=2)
     await cast(link, campaign, (A, [1]))
@@ -107,6 +110,7 @@ async def test_a_batch_writes_one_entry_with_only_its_new_likes(store: Store, li
     assert entry.ballots == [wire.Ballot(A, 2, PUBLISHER, NETWORK, (2,)), wire.Ballot(B, 2, PUBLISHER, NETWORK, (1,))]
 
 
+@on_every_store
 async def test_a_batch_with_nothing_new_writes_nothing(client: Redis, store: Store, link: LikeLink) -> None:
     campaign = await opened(store, likes_per_window=1)
     await cast(link, campaign, (A, [1]))
@@ -117,6 +121,7 @@ async def test_a_batch_with_nothing_new_writes_nothing(client: Redis, store: Sto
     assert await dump(client) == before
 
 
+@on_every_store
 async def test_the_reply_says_how_many_likes_are_left_after_each_ballot(store: Store, link: LikeLink) -> None:
     campaign = await opened(store, likes_per_window=3)
 
@@ -126,6 +131,7 @@ async def test_the_reply_says_how_many_likes_are_left_after_each_ballot(store: S
     assert [outcome.remaining for outcome in reply] == [2, 0, 2, 0]
 
 
+@on_every_store
 async def test_marks_of_one_window_do_not_bind_the_next(store: Store, link: LikeLink) -> None:
     campaign = await opened(store, likes_per_window=1)
     window = campaign.rules.window_at(now_ms())
@@ -137,6 +143,7 @@ async def test_marks_of_one_window_do_not_bind_the_next(store: Store, link: Like
     assert reply[0].statuses == b"c"
 
 
+@on_every_store
 async def test_two_hundred_and_fifty_six_likes_go_in_one_call_and_no_more(
     client: Redis, store: Store, link: LikeLink
 ) -> None:
@@ -188,6 +195,7 @@ REFUSALS = [
 ]
 
 
+@on_every_store
 @pytest.mark.parametrize(("setting", "change", "expected", "words"), REFUSALS)
 async def test_a_refused_call_says_why_and_writes_nothing(
     *,
@@ -215,6 +223,7 @@ async def test_a_refused_call_says_why_and_writes_nothing(
     assert await dump(client) == before
 
 
+@on_every_store
 async def test_a_refused_call_spoils_no_other_in_its_pipeline(store: Store, link: LikeLink) -> None:
     campaign = await opened(store)
     good, stale = call_of(campaign, [(A, [1])]), replace(call_of(campaign, [(B, [1])]), rules_version=9)

@@ -19,6 +19,7 @@ from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import open_client
 from dianzan.store.store import Store
 from tests.support.casting import Ballot, answered, call_of, calls_of, cast, document, identities, voter, waiting
+from tests.support.servers import on_every_store
 from tests.support.wait import until
 
 A = voter("a")
@@ -67,6 +68,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
+@on_every_store
 async def test_every_reply_belongs_to_the_call_in_its_place(store: Store, link: LikeLink) -> None:
     campaign = document(shards=4, likes_per_window=9)
     await store.gates.open(campaign, campaign.rules.every_shard, first=True)

@@ -13,6 +13,7 @@ from dianzan.domain.errors import ApiError
 from dianzan.store.like_link import LikeLink
 from dianzan.store.store import Store
 from tests.support.casting import Ballot, Model, call_of, document, identities, today, voter, waiting
+from tests.support.servers import on_every_store
 
 VOTERS = [voter(n) for n in range(6)]
 # Of width 2 those that share bytes, so that a search across their borders would find what is not there.
@@ -28,6 +29,7 @@ def stories(draw: st.DrawFn) -> tuple[int, int, int, list[list[Ballot]]]:
     return width, draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(batches)
 
 
+@on_every_store
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(story=stories())
 async def test_the_function_decides_like_the_model(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,11 @@ from dianzan.store import durability, keys
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import StoreNodes, connect, open_client
 from dianzan.store.store import Store
+from tests.simulation import pair as simulation
+from tests.simulation.wall import simulated_pair
 from tests.support.casting import Ballot, call_of, cast, document, voter
-from tests.support.servers import REDIS_7_0, DebianRedis
+from tests.support.nodes import one_server
+from tests.support.servers import REDIS_7_0, SIMULATED, DebianRedis
 from tests.support.wait import until
 from vote_api.store.watch import StoreWatch
 
@@ -32,24 +36,21 @@ A, B = voter("a"), voter("b")
 KINDS = ("valkey-wheel", "redis-7.0")  # the second has no WAITAOF
 
 
+# A test that holds the simulation's pairs to the real ones.
+on_every_pair = pytest.mark.parametrize("pair", [*KINDS, SIMULATED], indirect=True, scope="module")
+
+
 @dataclass
-class Pair:
+class Pair(ABC):
     """A primary and its replica, which may be stopped for a while."""
 
     nodes: StoreNodes
     primary: Redis
     replica: Redis
-    primary_port: int
-    replica_server: Server
 
-    @contextmanager
-    def deaf_replica(self) -> Iterator[None]:
-        """The replica's process does nothing for the length of the block; its connections stay open."""
-        os.kill(self.replica_server.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.replica_server.pid, signal.SIGCONT)
+    @abstractmethod
+    def deaf_replica(self) -> AbstractContextManager[None]:
+        """The replica does nothing for the length of the block; its connections stay open."""
 
     async def in_step(self) -> bool:
         return not await durability.broken_promises(self.primary, replicated=True)
@@ -62,15 +63,50 @@ class Pair:
             return False
 
 
+@dataclass
+class RealPair(Pair):
+    """Two processes; the replica's is stopped."""
+
+    primary_port: int
+    replica_server: Server
+
+    @contextmanager
+    def deaf_replica(self) -> Iterator[None]:
+        os.kill(self.replica_server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.replica_server.pid, signal.SIGCONT)
+
+
+@dataclass
+class SimulatedPair(Pair):
+    """Two simulated servers; the link between them is cut."""
+
+    servers: simulation.Pair
+
+    @contextmanager
+    def deaf_replica(self) -> Iterator[None]:
+        self.servers.cut()
+        try:
+            yield
+        finally:
+            self.servers.mend()
+
+
 @pytest.fixture(scope="module", params=KINDS)
 async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    if request.param == SIMULATED:
+        one, other, linked = simulated_pair()
+        yield SimulatedPair(one_server(one, replicated=True), one, other, linked)
+        return
     folder = tmp_path_factory.mktemp("pair")
     servers = [_server(request.param, folder / name) for name in ("primary", "replica")]
     for server in servers:
         server.start()
     nodes = connect(redis_url(servers[0].folder), replicated=True)
     [primary], replica = nodes.all(), open_client(redis_url(servers[1].folder))
-    found = Pair(nodes, primary.client, replica, servers[0].port, servers[1])
+    found = RealPair(nodes, primary.client, replica, servers[0].port, servers[1])
     await Store(nodes).load_library()
     await primary.client.config_set("repl-diskless-sync-delay", "0")
     await replica.config_set("masterauth", read_password(servers[0].folder))
@@ -122,12 +158,14 @@ async def is_unknown(link: LikeLink, campaign: Document, ballot: Ballot) -> bool
     return isinstance(reply, StoreUnavailable)
 
 
+@on_every_pair
 async def test_a_counted_like_is_on_the_replica(pair: Pair, campaign: Document, link: LikeLink) -> None:
     assert await cast(link, campaign, (A, [1, 2])) == ["cc"]
 
     assert await pair.replica.hgetall(keys.counts(Shard(campaign.rules.id, 0))) == {b"1": b"1", b"2": b"1"}
 
 
+@on_every_pair
 async def test_a_like_that_no_replica_holds_is_unknown_until_one_does(
     pair: Pair, campaign: Document, link: LikeLink
 ) -> None:
@@ -138,6 +176,7 @@ async def test_a_like_that_no_replica_holds_is_unknown_until_one_does(
     assert await cast(link, campaign, (A, [1])) == ["a"]
 
 
+@on_every_pair
 async def test_a_repeat_on_another_connection_is_not_answered_before_the_replica_holds_the_first(
     pair: Pair, campaign: Document, link: LikeLink
 ) -> None:
@@ -152,6 +191,7 @@ async def test_a_repeat_on_another_connection_is_not_answered_before_the_replica
     await other.close()
 
 
+@on_every_pair
 async def test_a_refusal_stays_what_it_is_where_no_replica_confirms(
     pair: Pair, store: Store, campaign: Document, link: LikeLink
 ) -> None:
@@ -161,6 +201,7 @@ async def test_a_refusal_stays_what_it_is_where_no_replica_confirms(
     assert isinstance(refused, RulesMoved)
 
 
+@on_every_pair
 async def test_a_worker_reads_only_what_a_replica_holds(
     pair: Pair, store: Store, campaign: Document, link: LikeLink
 ) -> None:
@@ -171,6 +212,7 @@ async def test_a_worker_reads_only_what_a_replica_holds(
     assert len(await store.streams.read(Shard(campaign.rules.id, 0), 10)) == 1
 
 
+@on_every_pair
 async def test_a_gate_is_not_closed_before_the_replica_has_closed_it(
     pair: Pair, store: Store, campaign: Document
 ) -> None:
@@ -182,7 +224,7 @@ async def test_a_gate_is_not_closed_before_the_replica_has_closed_it(
 
 
 async def test_likes_are_refused_before_they_are_sent_while_no_replica_is_in_step(
-    pair: Pair, campaign: Document
+    pair: RealPair, campaign: Document
 ) -> None:
     watch = StoreWatch(pair.nodes, allow_weak_store=False, backlog_bytes_max=BACKLOG_BYTES_MAX)
     [node] = pair.nodes.all()
@@ -205,6 +247,7 @@ async def test_likes_are_refused_before_they_are_sent_while_no_replica_is_in_ste
         await link.close()
 
 
+@on_every_pair
 async def test_a_replica_takes_no_likes_itself(pair: Pair) -> None:
     assert "this server is a replica: likes go to the primary" in await durability.broken_promises(
         pair.replica, replicated=True

@@ -33,6 +33,7 @@ from tests.support.casting import (
     voter,
     waiting,
 )
+from tests.support.servers import on_every_store
 from tests.support.store_state import configured, dump, opened
 from tests.support.wait import until
 
@@ -41,6 +42,7 @@ A, B = voter("a"), voter("b")
 # ---- open_v1, close_v1, remove_v1 -----------------------------------------------------------------------------------
 
 
+@on_every_store
 async def test_a_gate_is_given_new_rules_only_where_it_is_open(store: Store, link: LikeLink) -> None:
     campaign = await opened(store, likes_per_window=1)
     await cast(link, campaign, (A, [1]))
@@ -51,6 +53,7 @@ async def test_a_gate_is_given_new_rules_only_where_it_is_open(store: Store, lin
     assert await cast(link, later, (A, [1])) == ["a"]
 
 
+@on_every_store
 async def test_a_shard_that_lost_its_gate_is_not_opened_again(client: Redis, store: Store) -> None:
     campaign = await opened(store, shards=2)
     await client.delete(keys.gate(Shard(campaign.rules.id, 1)))
@@ -63,6 +66,7 @@ async def test_a_shard_that_lost_its_gate_is_not_opened_again(client: Redis, sto
     assert await store.gates.missing(campaign.rules.every_shard) == [campaign.rules.every_shard[1]]
 
 
+@on_every_store
 @pytest.mark.parametrize("first", [True, False])
 async def test_a_closed_shard_is_never_opened_again(client: Redis, store: Store, first: bool) -> None:
     campaign = await opened(store)
@@ -76,6 +80,7 @@ async def test_a_closed_shard_is_never_opened_again(client: Redis, store: Store,
     assert await dump(client) == before
 
 
+@on_every_store
 async def test_rules_of_an_older_version_never_replace_later_ones(client: Redis, store: Store) -> None:
     campaign = await opened(store, shards=2)
     older = campaign.model_copy(update={"version": campaign.version - 1})
@@ -91,6 +96,7 @@ async def test_rules_of_an_older_version_never_replace_later_ones(client: Redis,
     assert await store.documents.versions() == {campaign.rules.id: campaign.version}
 
 
+@on_every_store
 async def test_only_a_shard_that_takes_no_likes_is_cleared(client: Redis, store: Store, link: LikeLink) -> None:
     campaign = await opened(store)
     await cast(link, campaign, (A, [1]), (B, [2]))
@@ -106,6 +112,7 @@ async def test_only_a_shard_that_takes_no_likes_is_cleared(client: Redis, store:
     assert {key.decode() for key in await dump(client)} == kept
 
 
+@on_every_store
 async def test_the_marks_of_many_voters_are_read_at_once(store: Store, link: LikeLink) -> None:
     campaign = await opened(store)
     await cast(link, campaign, (A, [3, 1]), (B, [2]))
@@ -115,6 +122,7 @@ async def test_the_marks_of_many_voters_are_read_at_once(store: Store, link: Lik
     assert found == {A: (3, 1), B: (2,), voter("nobody"): ()}
 
 
+@on_every_store
 async def test_an_entry_is_removed_once_and_only_with_its_own_batch(store: Store, link: LikeLink) -> None:
     campaign = await opened(store)
     await cast(link, campaign, (A, [1]))
@@ -163,6 +171,7 @@ async def test_an_entry_is_kept_once_and_only_with_its_own_batch(client: Redis, 
     assert 0 < await client.ttl(keys.kept(Shard(name, 0))) <= KEPT_LIFE_S
 
 
+@on_every_store
 async def test_what_was_kept_before_an_instant_is_dropped(store: Store, link: LikeLink) -> None:
     campaign = await opened(store)
     for liker in (A, B):
@@ -240,6 +249,7 @@ async def test_the_library_is_loaded_upgraded_and_never_taken_back(client: Redis
     await serve(library.VERSION)
 
 
+@on_every_store
 async def test_the_store_as_it_is_started_here_keeps_the_promise(client: Redis, store: Store) -> None:
     await store.load_library()
     assert await durability.broken_promises(client, replicated=False) == []
@@ -274,6 +284,7 @@ async def test_a_store_without_the_library_breaks_the_promise(client: Redis, sto
 # ---- the rest of the edge -------------------------------------------------------------------------------------------
 
 
+@on_every_store
 async def test_a_document_is_read_back_as_it_was_published(store: Store) -> None:
     campaign = document(state=State.published, width=2)
 
@@ -305,6 +316,7 @@ async def test_the_estimate_of_people_is_within_three_percent_at_twenty_thousand
     assert again[0] == found[0]
 
 
+@on_every_store
 async def test_dropping_marks_takes_those_of_one_window_only(client: Redis, store: Store, link: LikeLink) -> None:
     campaign = await opened(store, shards=2, expected_voters=20_000, likes_per_window=1)
     window = campaign.rules.window_at(now_ms())

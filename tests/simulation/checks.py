@@ -69,8 +69,8 @@ def _likes(world: World) -> Iterator[str]:
 def _counts(world: World) -> Iterator[str]:
     """At rest the store's counters, the counts and the ledger's rows are equal."""
     store = world.store_counts()
-    rows = world.ledger.per_candidate(world.ledger.every_row())
-    counts = world.ledger.counted()
+    rows = world.ledger.by_rows()
+    counts = world.ledger.by_counts()
     if counts != rows:
         yield f"the counts are {counts}, the ledger's rows {rows}"
     if store != rows:
@@ -104,8 +104,9 @@ def _seal(world: World) -> Iterator[str]:
     for attempt in world.voters.journal:
         if attempt.outcome == "ok" and attempt.began_s > world.sealed_s:
             yield f"answered after the seal: {attempt}"
-    rows = world.ledger.per_candidate(world.ledger.every_row())
-    sealed = {index: tally.likes for index, (_rank, tally) in (world.ledger.sealed or {}).items() if tally.likes}
+    rows = world.ledger.by_rows()
+    tallies = world.ledger.sealed.tallies if world.ledger.sealed else {}
+    sealed = {index: tally.likes for index, (_rank, tally) in tallies.items() if tally.likes}
     if sealed != rows:
         yield f"sealed are {sealed}, the ledger's rows {rows}"
     if world.ledger.seals != 1:

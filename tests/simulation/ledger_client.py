@@ -1,4 +1,8 @@
-"""The Postgres edge as one process holds it: the methods of Ledger, over the simulated server and network."""
+"""The Postgres edge as one process holds it: Ledger and its parts, over the simulated server and network.
+
+Each class is the production class with every method overridden that a history calls, so that mypy holds the signatures
+to the real ones; a method that is not overridden finds no pool and fails the history.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,30 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import date
 from functools import cache, partial
-from random import Random
 from typing import Any
 
 import asyncpg
+from typing_extensions import override
 
 from dianzan.domain.campaign import Document, Rules, State
-from dianzan.domain.errors import CampaignError
+from dianzan.domain.errors import CampaignError, LedgerAway
 from dianzan.domain.shard import Shard
-from dianzan.domain.windows import from_ms
 from dianzan.domain.wire import Entry
+from dianzan.ledger.campaigns import Campaigns
 from dianzan.ledger.errors import mapped
+from dianzan.ledger.flush import ShardFlush
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.likes import Likes
 from dianzan.ledger.records import Seal, StoredCampaign, Tally
+from dianzan.ledger.step import CampaignStep
+from dianzan.ledger.tallies import Recounts
 from dianzan.roster.candidates import Candidate
 from tests.simulation.ledger_server import GONE, LedgerServer, Transaction
-from tests.simulation.loop import Process, SimLoop
+from tests.simulation.loop import Process
 from tests.simulation.network import Answer, Network
 
 POSTGRES_TIMEOUT_S = 3.0  # shortened like those of patches.py
 LOCK_WAIT_S = 1.5
-NOTICES_S = 0.5  # until the server misses a client that has died
 
 
 def _lost(reason: str) -> Exception:
@@ -39,96 +47,12 @@ def document_of(rules: Rules, version: int, state: State, candidates: int, secre
     return Document(version=version, state=state, rules=rules, width=1, candidates=codes, secret=secret.hex())
 
 
-class SimShardFlush:
-    """An open transaction of one shard's flush."""
+class Client:
+    """One process's connections to the server."""
 
-    def __init__(self, ledger: SimLedger, transaction: Transaction, shard: int) -> None:
-        self._ledger, self._transaction, self._shard = ledger, transaction, shard
-
-    async def insert(self, entries: Iterable[Entry]) -> int:
-        """Insert the entries' likes; how many were new."""
-        likes = [
-            ((entry.window_day, candidate, ballot.voter), entry.time_ms)
-            for entry in entries
-            for ballot in entry.ballots
-            for candidate in ballot.candidates
-        ]
-        server = self._ledger.server
-        return int(await self._ledger.ask(lambda a: server.insert(a, self._transaction, self._shard, likes)))
-
-    async def counts(self) -> dict[int, int]:
-        """Likes per candidate of this shard, those of this transaction included."""
-        return dict(await self._ledger.read(lambda: self._ledger.server.counts_in(self._transaction, self._shard)))
-
-    async def estimate_people(self, _people: Mapping[int, int]) -> None:
-        """Estimates are not simulated; the round trip is."""
-        await self._ledger.read(lambda: None)
-
-
-class SimStep:
-    """An open transaction of one step in the campaign's life."""
-
-    def __init__(self, ledger: SimLedger, transaction: Transaction, campaign: StoredCampaign) -> None:
-        self._ledger, self._transaction, self.campaign = ledger, transaction, campaign
-
-    async def lock_shards(self, shards: Iterable[Shard]) -> None:
-        """Wait for the flushes of these shards."""
-        server = self._ledger.server
-        for shard in shards:
-            lock = f"shard {shard.number}"
-            take = partial(server.take_waiting, transaction=self._transaction, lock=lock, wait_s=LOCK_WAIT_S)
-            if await self._ledger.ask(take) is None:
-                raise CampaignError("A worker's flush has not ended.")
-
-    async def has_likes(self) -> bool:
-        """Whether the ledger holds any like."""
-        return bool(await self._ledger.read(lambda: bool(self._ledger.server.rows)))
-
-    async def candidate_codes(self) -> dict[str, int]:
-        """Code -> index."""
-        candidates = await self._ledger.campaigns.candidates(self.campaign)
-        return {candidate.code: index for index, candidate in candidates.items()}
-
-    async def publisher_codes(self) -> dict[str, int]:
-        """No publisher is simulated."""
-        return {}
-
-    async def pass_version(self, version: int) -> int | None:
-        """Past a later version, at COMMIT."""
-        if self.campaign.version >= version:
-            return None
-        await self._change(lambda: self._ledger.server.pass_version(version))
-        return version + 1
-
-    async def close(self) -> None:
-        """published -> closed, at COMMIT."""
-        await self._change(self._ledger.server.set_closed)
-
-    async def seal(self, _likes: int, _people: int, tallies: Mapping[int, tuple[int, Tally]]) -> None:
-        """The final tally, at COMMIT."""
-        await self._change(lambda: self._ledger.server.set_sealed(tallies))
-
-    async def _change(self, change: Callable[[], None]) -> None:
-        def queue(answer: Answer) -> None:
-            if self._transaction.over:
-                answer(asyncpg.ConnectionDoesNotExistError(GONE))
-            else:
-                self._transaction.changes.append(change)
-                answer(None)
-
-        await self._ledger.ask(queue)
-
-
-class SimLedger:
-    """One process's way to the ledger."""
-
-    def __init__(self, server: LedgerServer, loop: SimLoop, network: Network, process: Process, rng: Random) -> None:
-        self.server, self._loop, self._network = server, loop, network
-        self._process, self._random = process, rng.random
+    def __init__(self, server: LedgerServer, network: Network, process: Process) -> None:
+        self.server, self._network, self._process = server, network, process
         self._link = network.link(process.name, "ledger")
-        self.campaigns = SimCampaigns(self)
-        self.likes = SimLikes(self)
-        self.recounts = SimRecounts(self)
 
     async def ask(self, deliver: Callable[[Answer], None]) -> Any:
         """Run something at the server."""
@@ -146,138 +70,210 @@ class SimLedger:
         """What a query finds."""
         return await self.ask(lambda answer: answer(look()))
 
-    # ---- transactions -----------------------------------------------------------------------------------------------
-
-    async def begun(self, begin: Callable[[Answer], None]) -> Any:
-        """Begin; where nobody is there any more to be told, the server notices."""
-        begun: list[Transaction] = []
-        given_up = False
-
-        def deliver(answer: Answer) -> None:
-            begin(lambda value: noted(value, answer))
-
-        def noted(value: Any, answer: Answer) -> None:
-            transaction = value[0] if isinstance(value, tuple) else value
-            if isinstance(transaction, Transaction):
-                begun.append(transaction)
-                self._process.on_kill.append(lambda: self._miss(transaction))
-                if given_up or not self._process.alive:
-                    self._miss(transaction)
-            answer(value)
-
-        try:
-            return await self.ask(deliver)
-        except BaseException:
-            given_up = True
-            for transaction in begun:
-                self._miss(transaction)
-            raise
-
     @asynccontextmanager
-    async def transaction(self, transaction: Transaction) -> AsyncIterator[None]:
+    async def transaction(self, lock: str, *, wait_s: float | None) -> AsyncIterator[OpenTransaction]:
+        """A transaction that has taken a lock, or has tried to: see LedgerServer.begin. Committed at the end."""
+        transaction = Transaction(lock)
+        self._process.on_kill.append(partial(self.server.miss, transaction))
+        opened = OpenTransaction(self, transaction)
         try:
-            yield
+            await self.ask(partial(self.server.begin, transaction, wait_s))
+            try:
+                yield opened
+            except LedgerAway:
+                raise
+            except Exception:
+                await opened.ask(partial(self.server.roll_back, transaction))
+                raise
+            await opened.ask(partial(self.server.commit, transaction))
         except BaseException:
-            self._miss(transaction)
-            raise
-        try:
-            await self.ask(lambda answer: self.server.commit(answer, transaction))
-        except BaseException:
-            self._miss(transaction)
+            self.server.miss(transaction)
             raise
 
-    def _miss(self, transaction: Transaction) -> None:
-        """Its client is gone, or has asked for ROLLBACK: the server ends it, a little later."""
-        self._loop.later(NOTICES_S * self._random() ** 3 + 0.002, self.server.roll_back, transaction)
+
+class OpenTransaction:
+    """A transaction as the process that began it holds it: once the server has ended it nothing is answered."""
+
+    def __init__(self, client: Client, transaction: Transaction) -> None:
+        self.server, self.transaction, self._client = client.server, transaction, client
+
+    @property
+    def locked(self) -> bool:
+        """Whether it has the lock that it was begun with."""
+        return self.transaction.wanted in self.transaction.locks
+
+    async def ask(self, deliver: Callable[[Answer], None]) -> Any:
+        """Run something at the server in this transaction."""
+
+        def arrive(answer: Answer) -> None:
+            if self.transaction.over:
+                answer(asyncpg.ConnectionDoesNotExistError(GONE))
+            else:
+                deliver(answer)
+
+        return await self._client.ask(arrive)
+
+    async def read(self, look: Callable[[], Any]) -> Any:
+        """What a query finds."""
+        return await self.ask(lambda answer: answer(look()))
+
+    async def change(self, change: Callable[[], None]) -> None:
+        """Change the campaign's row at COMMIT."""
+        await self.read(partial(self.transaction.changes.append, change))
 
 
-class SimLikes:
+class SimShardFlush(ShardFlush):
+    """An open transaction of one shard's flush."""
+
+    def __init__(self, opened: OpenTransaction, shard: Shard) -> None:
+        self._opened, self._of = opened, shard
+
+    @override
+    async def insert(self, entries: Iterable[Entry]) -> int:
+        likes = [
+            ((entry.window_day, candidate, ballot.voter), entry.time_ms)
+            for entry in entries
+            for ballot in entry.ballots
+            for candidate in ballot.candidates
+        ]
+        opened, shard = self._opened, self._of.number
+        return int(await opened.ask(partial(opened.server.insert, opened.transaction, shard, likes)))
+
+    @override
+    async def counts(self) -> dict[int, int]:
+        opened = self._opened
+        return dict(await opened.read(lambda: opened.server.counts_in(opened.transaction, self._of.number)))
+
+    @override
+    async def estimate_people(self, people: Mapping[int, int]) -> None:
+        """Estimates are not simulated; the round trip is."""
+        await self._opened.read(lambda: None)
+
+
+class SimStep(CampaignStep):
+    """An open transaction of one step in the campaign's life."""
+
+    def __init__(self, opened: OpenTransaction, campaign: StoredCampaign) -> None:
+        self._opened, self._server, self.campaign = opened, opened.server, campaign
+
+    @override
+    async def lock_shards(self, shards: Iterable[Shard]) -> None:
+        for shard in shards:
+            take = partial(self._server.take, self._opened.transaction, _lock_of(shard), LOCK_WAIT_S)
+            if not await self._opened.ask(take):
+                raise CampaignError("A worker's flush has not ended.")
+
+    @override
+    async def has_likes(self) -> bool:
+        return bool(await self._opened.read(lambda: bool(self._server.rows)))
+
+    @override
+    async def candidate_codes(self) -> dict[str, int]:
+        candidates: dict[int, Candidate] = await self._opened.read(lambda: self._server.candidates)
+        return {candidate.code: index for index, candidate in candidates.items()}
+
+    @override
+    async def publisher_codes(self) -> dict[str, int]:
+        """No publisher is simulated."""
+        return {}
+
+    @override
+    async def pass_version(self, version: int) -> int | None:
+        assert self.campaign is not None
+        if self.campaign.version >= version:
+            return None
+        await self._opened.change(partial(self._server.pass_version, version))
+        return version + 1
+
+    @override
+    async def close(self) -> None:
+        await self._opened.change(self._server.set_closed)
+
+    @override
+    async def seal(self, likes: int, people: int, tallies: Mapping[int, tuple[int, Tally]]) -> None:
+        await self._opened.change(partial(self._server.set_sealed, likes, people, tallies))
+
+
+class SimLikes(Likes):
     """The ledger of likes."""
 
-    def __init__(self, ledger: SimLedger) -> None:
-        self._ledger, self._server = ledger, ledger.server
+    def __init__(self, client: Client) -> None:
+        self._client, self._server = client, client.server
 
+    @override
     @asynccontextmanager
-    async def locked_shard(self, _campaign: StoredCampaign, shard: Shard) -> AsyncIterator[SimShardFlush | None]:
-        """A transaction that holds the shard's lock; None where another worker holds it."""
-        begun = self._ledger.begun(lambda answer: self._server.begin(answer, f"shard {shard.number}"))
-        transaction, locked = await begun
-        async with self._ledger.transaction(transaction):
-            yield SimShardFlush(self._ledger, transaction, shard.number) if locked else None
+    async def locked_shard(self, campaign: StoredCampaign, shard: Shard) -> AsyncIterator[ShardFlush | None]:
+        async with self._client.transaction(_lock_of(shard), wait_s=None) as opened:
+            yield SimShardFlush(opened, shard) if opened.locked else None
 
+    @override
     async def shard_counts(self, campaign: StoredCampaign) -> dict[Shard, dict[int, int]]:
-        """Shard -> candidate -> likes by the counts."""
-        counts = await self._ledger.read(self._server.shard_counts)
+        counts = await self._client.read(self._server.shard_counts)
         return {shard: dict(counts.get(shard.number, {})) for shard in campaign.shards}
 
-    async def voters_of(self, _campaign: StoredCampaign, day: date) -> AsyncIterator[tuple[bytes, list[int]]]:
-        """Each voter of one window with the candidates liked."""
-        for voter, candidates in (await self._ledger.read(lambda: self._server.voters_of(day))).items():
+    @override
+    async def voters_of(self, campaign: StoredCampaign, day: date) -> AsyncIterator[tuple[bytes, list[int]]]:
+        for voter, candidates in (await self._client.read(lambda: self._server.voters_of(day))).items():
             yield voter, candidates
 
 
-class SimCampaigns:
+class SimCampaigns(Campaigns):
     """The one campaign."""
 
-    def __init__(self, ledger: SimLedger) -> None:
-        self._ledger, self._server = ledger, ledger.server
+    def __init__(self, client: Client) -> None:
+        self._client, self._server = client, client.server
 
+    @override
     @asynccontextmanager
-    async def step(self, campaign_id: str) -> AsyncIterator[SimStep]:
-        """A transaction that holds the campaign's lock."""
-        begun = self._ledger.begun(lambda answer: self._server.begin_waiting(answer, "campaign", LOCK_WAIT_S))
-        transaction = await begun
-        if transaction is None:
-            raise CampaignError(f"Another command on campaign {campaign_id} is running.")
-        async with self._ledger.transaction(transaction):
-            yield SimStep(self._ledger, transaction, await self.one(campaign_id))
+    async def step(self, campaign_id: str) -> AsyncIterator[CampaignStep]:
+        async with self._client.transaction("campaign", wait_s=LOCK_WAIT_S) as opened:
+            if not opened.locked:
+                raise CampaignError(f"Another command on campaign {campaign_id} is running.")
+            yield SimStep(opened, await opened.read(lambda: self._server.campaign))
 
+    @override
     async def all(self) -> list[StoredCampaign]:
-        """All campaigns."""
-        return [await self.one("")]
+        return [await self._client.read(lambda: self._server.campaign)]
 
-    async def one(self, _campaign_id: str) -> StoredCampaign:
-        """The one campaign."""
-        campaign: StoredCampaign = await self._ledger.read(lambda: self._server.campaign)
+    @override
+    async def one(self, campaign_id: str) -> StoredCampaign | None:
+        [campaign] = await self.all()
         return campaign
 
+    @override
     async def document(self, campaign: StoredCampaign) -> Document:
-        """Its document."""
         candidates = len(await self.candidates(campaign))
         assert campaign.secret is not None
         return document_of(campaign.rules, campaign.version, campaign.state, candidates, campaign.secret)
 
-    async def candidates(self, _campaign: StoredCampaign) -> dict[int, Candidate]:
-        """Index -> candidate."""
-        return dict(await self._ledger.read(lambda: self._server.candidates))
+    @override
+    async def candidates(self, campaign: StoredCampaign) -> dict[int, Candidate]:
+        return dict(await self._client.read(lambda: self._server.candidates))
 
-    async def seal(self, _campaign: StoredCampaign) -> Seal | None:
-        """The published tally."""
-        tallies = await self._ledger.read(lambda: self._server.sealed)
-        if tallies is None:
-            return None
-        likes = sum(tally.likes for _rank, tally in tallies.values())
-        return Seal(from_ms(0), likes, 0, tallies)
+    @override
+    async def seal(self, campaign: StoredCampaign) -> Seal | None:
+        seal: Seal | None = await self._client.read(lambda: self._server.sealed)
+        return seal
 
 
-class SimRecounts:
+class SimRecounts(Recounts):
     """Likes or people per candidate."""
 
-    def __init__(self, ledger: SimLedger) -> None:
-        self._ledger, self._server = ledger, ledger.server
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
-    async def counts(self, _campaign: StoredCampaign) -> dict[int, int]:
-        """Likes by the counts."""
-        return dict(await self._ledger.read(self._server.counted))
+    @override
+    async def _per_candidate(self, query: str, campaign: StoredCampaign) -> dict[int, int]:
+        return dict(await self._client.read(partial(self._client.server.recount, query)))
 
-    async def rows(self, _campaign: StoredCampaign) -> dict[int, int]:
-        """Likes by the rows."""
-        return dict(await self._ledger.read(lambda: self._server.per_candidate(self._server.every_row())))
 
-    async def identities(self, _campaign: StoredCampaign) -> dict[int, int]:
-        """Likes by distinct identities."""
-        return dict(await self._ledger.read(lambda: self._server.per_candidate(self._server.rows)))
+class SimLedger(Ledger):
+    """One process's way to the ledger."""
 
-    async def people(self, _campaign: StoredCampaign) -> dict[int, int]:
-        """Distinct voters."""
-        return dict(await self._ledger.read(self._server.people))
+    def __init__(self, server: LedgerServer, network: Network, process: Process) -> None:
+        client = Client(server, network, process)
+        self.campaigns, self.likes, self.recounts = SimCampaigns(client), SimLikes(client), SimRecounts(client)
+
+
+def _lock_of(shard: Shard) -> str:
+    return f"shard {shard.number}"

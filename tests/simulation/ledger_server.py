@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from functools import partial
+from random import Random
 
 import asyncpg
 
 from dianzan.domain.campaign import State
-from dianzan.domain.windows import EPOCH
-from dianzan.ledger.records import StoredCampaign, Tally
+from dianzan.domain.windows import EPOCH, from_ms
+from dianzan.ledger.records import Seal, StoredCampaign, Tally
 from dianzan.roster.candidates import Candidate
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Answer
 
 Identity = tuple[int, int, bytes]  # window day, candidate, voter
 
+NOTICES_S = 0.5  # until the server misses a client that has died
 GONE = "the connection was closed in the middle of operation"
 
 
@@ -27,6 +30,7 @@ class Transaction:
 
     wanted: str = ""  # the lock it was begun with
     over: bool = False
+    missed: bool = False  # its client is gone, which the server has yet to notice
     locks: list[str] = field(default_factory=list)
     rows: dict[Identity, int] = field(default_factory=dict)  # liked at, in milliseconds
     counted: Counter[tuple[int, int]] = field(default_factory=Counter)  # shard, candidate
@@ -37,14 +41,14 @@ class Transaction:
 class LedgerServer:
     """One server with a synchronous standby: what is committed stays, unless `come_back_older` is called."""
 
-    def __init__(self, loop: SimLoop, campaign: StoredCampaign, *, broken: Collection[str] = ()) -> None:
-        self._loop = loop
+    def __init__(self, loop: SimLoop, rng: Random, campaign: StoredCampaign, *, broken: Collection[str] = ()) -> None:
+        self._loop, self._random = loop, rng.random
         self.campaign = campaign
         self.rows: dict[Identity, int] = {}
         self.copies: Counter[Identity] = Counter()  # rows beyond the first, in a ledger without its unique key
         self.counts: Counter[tuple[int, int]] = Counter()
         self.candidates: dict[int, Candidate] = {}
-        self.sealed: dict[int, tuple[int, Tally]] | None = None
+        self.sealed: Seal | None = None
         self.seals = 0
         self._unique = "no-unique-key" not in broken
         self._counts_rows_read = "counts-by-rows-read" in broken
@@ -69,29 +73,24 @@ class LedgerServer:
 
     # ---- transactions -----------------------------------------------------------------------------------------------
 
-    def begin(self, answer: Answer, lock: str) -> None:
-        """BEGIN, and try to take an advisory lock; answers the transaction and whether it has it."""
-        transaction = Transaction(lock)
+    def begin(self, transaction: Transaction, wait_s: float | None, answer: Answer) -> None:
+        """BEGIN, and take its advisory lock; answers whether it has it, after `wait_s` at most, or at once for None."""
         self._open.append(transaction)
-        free = lock not in self._locked
-        if free:
-            self._take(transaction, lock)
-        answer((transaction, free))
-
-    def begin_waiting(self, answer: Answer, lock: str, wait_s: float) -> None:
-        """BEGIN, and wait for an advisory lock; answers the transaction, or None after `wait_s`."""
-        transaction = Transaction(lock)
-        self._open.append(transaction)
-        self.take_waiting(answer, transaction, lock, wait_s)
-
-    def take_waiting(self, answer: Answer, transaction: Transaction, lock: str, wait_s: float) -> None:
-        """Wait for one more advisory lock; answers the transaction, or None after `wait_s`, when it is rolled back."""
-        if transaction.over:
-            answer(asyncpg.ConnectionDoesNotExistError(GONE))
+        if transaction.missed:
+            self.miss(transaction)
+        if wait_s is not None:
+            self.take(transaction, transaction.wanted, wait_s, answer)
             return
+        free = transaction.wanted not in self._locked
+        if free:
+            self._lock(transaction, transaction.wanted)
+        answer(free)
+
+    def take(self, transaction: Transaction, lock: str, wait_s: float, answer: Answer) -> None:
+        """Wait for an advisory lock; answers whether it has it, after `wait_s` at most. It stays open without, too."""
         if lock not in self._locked:
-            self._take(transaction, lock)
-            answer(transaction)
+            self._lock(transaction, lock)
+            answer(True)
             return
         queue = self._asking.setdefault(lock, [])
         asking = (transaction, answer)
@@ -100,19 +99,15 @@ class LedgerServer:
         def give_up() -> None:
             if asking in queue:
                 queue.remove(asking)
-                self.roll_back(transaction)
-                answer(None)
+                answer(False)
 
         self._loop.later(wait_s, give_up)
 
-    def insert(self, answer: Answer, transaction: Transaction, shard: int, likes: list[tuple[Identity, int]]) -> None:
+    def insert(self, transaction: Transaction, shard: int, likes: list[tuple[Identity, int]], answer: Answer) -> None:
         """Insert what is new, and count it; waits for transactions that hold the same identities."""
-        if transaction.over:
-            answer(asyncpg.ConnectionDoesNotExistError(GONE))
-            return
         wanted = {identity for identity, _at in likes}
         if any(other is not transaction and wanted & other.rows.keys() for other in self._open):
-            self._inserting.append((transaction, lambda: self.insert(answer, transaction, shard, likes)))
+            self._inserting.append((transaction, partial(self.insert, transaction, shard, likes, answer)))
             return
         inserted = 0
         for identity, at_ms in likes:
@@ -126,11 +121,8 @@ class LedgerServer:
                 transaction.counted[shard, identity[1]] += 1
         answer(inserted)
 
-    def commit(self, answer: Answer, transaction: Transaction) -> None:
+    def commit(self, transaction: Transaction, answer: Answer) -> None:
         """COMMIT; the server may die at this moment, before or after it."""
-        if transaction.over:
-            answer(asyncpg.ConnectionDoesNotExistError(GONE))
-            return
         dies = bool(self.fuse) and transaction.rows != {}
         if dies:
             self.fuse -= 1
@@ -143,6 +135,16 @@ class LedgerServer:
         else:
             answer(None)
 
+    def roll_back(self, transaction: Transaction, answer: Answer) -> None:
+        """ROLLBACK."""
+        self._end(transaction)
+        answer(None)
+
+    def miss(self, transaction: Transaction) -> None:
+        """Its client is gone: the server ends it, a little later. One that is over, or has not begun, stays so."""
+        transaction.missed = True
+        self._loop.later(NOTICES_S * self._random() ** 3 + 0.002, self._end, transaction)
+
     def _commit(self, transaction: Transaction) -> None:
         self.note("ledger", "commit", len(transaction.rows), *transaction.locks)
         self.rows.update(transaction.rows)
@@ -153,27 +155,30 @@ class LedgerServer:
         self._committed.append((self._loop.time(), transaction))
         self._end(transaction)
 
-    def roll_back(self, transaction: Transaction) -> None:
-        """Forget an open transaction; one that has ended stays as it is."""
-        if not transaction.over:
-            self._end(transaction)
-
     def _end(self, transaction: Transaction) -> None:
+        if transaction not in self._open:
+            return
         transaction.over = True
         self._open.remove(transaction)
         for lock in transaction.locks:
             del self._locked[lock]
-            queue = self._asking.get(lock)
-            if queue:
-                following, answer = queue.pop(0)
-                self._take(following, lock)
-                answer(following)
+            self._hand_on(lock)
         waiting, self._inserting = self._inserting, []
         for asking, insert in waiting:
             if not asking.over:
                 insert()
 
-    def _take(self, transaction: Transaction, lock: str) -> None:
+    def _hand_on(self, lock: str) -> None:
+        """Give a free lock to the first transaction that still waits for it."""
+        queue = self._asking.get(lock, [])
+        while queue:
+            following, answer = queue.pop(0)
+            if not following.over:
+                self._lock(following, lock)
+                answer(True)
+                return
+
+    def _lock(self, transaction: Transaction, lock: str) -> None:
         self._locked[lock] = transaction
         transaction.locks.append(lock)
 
@@ -211,28 +216,34 @@ class LedgerServer:
         if self.campaign.state is State.published:
             self.campaign = replace(self.campaign, state=State.closed, version=self.campaign.version + 1)
 
-    def set_sealed(self, tallies: Mapping[int, tuple[int, Tally]]) -> None:
+    def set_sealed(self, likes: int, people: int, tallies: Mapping[int, tuple[int, Tally]]) -> None:
         """The final tally, and -> sealed."""
         self.seals += 1
-        self.sealed = dict(tallies)
+        self.sealed = Seal(from_ms(self._loop.now_ms()), likes, people, dict(tallies))
         self.campaign = replace(self.campaign, state=State.sealed, version=self.campaign.version + 1)
 
     # ---- what is read -----------------------------------------------------------------------------------------------
 
-    def per_candidate(self, identities: Iterable[Identity]) -> dict[int, int]:
-        """Likes per candidate of some rows."""
-        return dict(Counter(candidate for _day, candidate, _voter in identities))
+    def recount(self, query: str) -> dict[int, int]:
+        """What a query of production's counts per candidate."""
+        by_query = {
+            "recount_counts": self.by_counts,
+            "recount_ledger": self.by_rows,
+            "recount_identities": lambda: _per_candidate(self.rows),
+            "recount_people": self.people,
+        }
+        return by_query[query]()
 
-    def every_row(self) -> list[Identity]:
-        """Every row; twice where a ledger without its key holds it twice."""
-        return [*self.rows, *self.copies.elements()]
-
-    def counted(self) -> dict[int, int]:
+    def by_counts(self) -> dict[int, int]:
         """Likes per candidate by the counts."""
         found: Counter[int] = Counter()
         for (_shard, candidate), likes in self.counts.items():
             found[candidate] += likes
         return dict(found)
+
+    def by_rows(self) -> dict[int, int]:
+        """Likes per candidate by the rows, of which a ledger without its key may hold one twice."""
+        return _per_candidate([*self.rows, *self.copies.elements()])
 
     def shard_counts(self) -> dict[int, dict[int, int]]:
         """Shard -> candidate -> likes by the counts."""
@@ -262,3 +273,7 @@ class LedgerServer:
             if window_day == wanted:
                 found.setdefault(voter, []).append((at_ms, candidate))
         return {voter: [candidate for _at, candidate in sorted(liked)] for voter, liked in sorted(found.items())}
+
+
+def _per_candidate(likes: Iterable[Identity]) -> dict[int, int]:
+    return dict(Counter(candidate for _day, candidate, _voter in likes))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from tests.simulation.loop import SimLoop
 
@@ -16,27 +17,52 @@ REPLICA_WAIT_MS = 150
 STORE_TIMEOUT_S = 1.0
 BACKOFF_S_MAX = 1.0
 
-MODULES: list[ModuleType] = [
-    import_module(name)
-    for name in (
-        "dianzan.process.background",
-        "dianzan.life.drain",
-        "dianzan.life.lifecycle",
-        "dianzan.store.like_link",
-        "dianzan.life.restore",
-        "dianzan.store.durability",
-        "dianzan.store.store",
-        "tally_worker.flush",
-        "tally_worker.flush_loop",
-        "tally_worker.comparison",
-        "vote_api.likes.batcher",
-        "vote_api.likes.batchers",
-        "vote_api.likes.path",
-        "vote_api.store.campaigns",
-        "vote_api.store.health",
-        "vote_api.store.watch",
+# Module -> its names that are replaced. One that is not there any more stops the simulation before it begins:
+# otherwise it would run on the real machine, and nothing would say so.
+REPLACED: Final[Mapping[str, Sequence[str]]] = {
+    "dianzan.process.background": ["os", "_log"],
+    "dianzan.life.drain": ["time"],
+    "dianzan.store.durability": ["REPLICA_WAIT_MS"],
+    "dianzan.store.like_link": ["now_ms", "STORE_TIMEOUT_S"],
+    "dianzan.store.nodes": ["random"],
+    "dianzan.store.store": ["_log"],
+    "tally_worker.comparison": ["_log", "metrics", "RECONCILE_EVERY_S", "SETTLE_S", "DRAIN_S_MAX"],
+    "tally_worker.flush": ["_log", "metrics"],
+    "tally_worker.flush_loop": ["now_ms", "time", "random", "_log", "metrics", "BACKOFF_S_MAX"],
+    "vote_api.likes.batcher": ["now_ms", "time", "os", "_log", "metrics"],
+    "vote_api.likes.batchers": ["metrics"],
+    "vote_api.likes.path": ["now_ms", "time", "_log", "metrics", "_ANSWERED", "_COUNTERS"],
+    "vote_api.store.campaigns": ["_log", "metrics"],
+    "vote_api.store.health": ["time", "metrics"],
+    "vote_api.store.watch": ["time", "_log", "metrics"],
+}
+
+
+def places(replaced: Mapping[str, Sequence[str]]) -> list[tuple[ModuleType, str, Any]]:
+    """Module, name and real value of everything in a table. Raises LookupError where a module lacks a name."""
+    found = []
+    for path, names in replaced.items():
+        module = import_module(path)
+        for name in names:
+            if name not in vars(module):
+                raise LookupError(f"{path} has no {name} that the simulation could replace; see {__name__}.REPLACED")
+            found.append((module, name, vars(module)[name]))
+    return found
+
+
+_PLACES: Final = places(REPLACED)
+
+
+def unreplaced() -> list[str]:
+    """Where a production module that is loaded has a name of the table, and keeps its real one."""
+    names = {name for of_module in REPLACED.values() for name in of_module}
+    return sorted(
+        f"{path}.{name}"
+        for path, module in sys.modules.items()
+        if path.partition(".")[0] in ("dianzan", "vote_api", "tally_worker")
+        for name in names.difference(REPLACED.get(path, ()))
+        if name in vars(module)
     )
-]
 
 
 class Log:
@@ -97,11 +123,10 @@ def _machine(loop: SimLoop, rng: random.Random, note: Callable[..., None], died:
 def simulated(loop: SimLoop, rng: random.Random, note: Callable[..., None], died: Callable[[], None]) -> Iterator[None]:
     """Production modules run on the simulated machine inside this block."""
     machine = _machine(loop, rng, note, died)
-    real = [(module, name, vars(module)[name]) for module in MODULES for name in machine if name in vars(module)]
-    for module, name, _was in real:
+    for module, name, _real in _PLACES:
         setattr(module, name, machine[name])
     try:
         yield
     finally:
-        for module, name, was in real:
-            setattr(module, name, was)
+        for module, name, real in _PLACES:
+            setattr(module, name, real)

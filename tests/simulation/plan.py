@@ -75,10 +75,10 @@ class Plan:
         gates = [keys.gate(Shard(CAMPAIGN, shard)).encode() for shard in range(self.shards)]
         begin: list[list[Record]] = [[] for _ in range(self.places)]
         for shard, gate in enumerate(gates):
-            begin[shard % self.places].append((("SET", gate, pack_gate(self.document)),))
+            begin[shard % self.places].append(((b"SET", gate, pack_gate(self.document)),))
         body = _json(self.document)
-        begin[0].append((("SET", keys.document(CAMPAIGN).encode(), body),))
-        begin[0].append((("HSET", keys.CAMPAIGNS.encode(), CAMPAIGN.encode(), b"1"),))
+        begin[0].append(((b"SET", keys.document(CAMPAIGN).encode(), body),))
+        begin[0].append(((b"HSET", keys.CAMPAIGNS.encode(), CAMPAIGN.encode(), b"1"),))
         return begin
 
 

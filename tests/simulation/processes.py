@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dianzan.domain.errors import ApiError, CampaignError, LedgerAway, StoreError
 from dianzan.domain.shard import Shard
@@ -11,6 +11,7 @@ from dianzan.ledger.ledger import Ledger
 from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.restore import Restorer
 from dianzan.life.seal import Sealer
+from dianzan.store.nodes import StoreNodes
 from dianzan.store.store import Store
 from dianzan.store.streams import RawEntry, Streams
 from tally_worker.comparison import Comparison, Reconciler
@@ -49,14 +50,13 @@ class Running:
         if not task.cancelled() and task.exception() is not None:
             self.world.died(f"{self.process.name}: {task.exception()!r}")
 
-    def nodes(self, *, replicated: bool) -> Any:
+    def nodes(self, *, replicated: bool) -> StoreNodes:
         """Its way to the store."""
         return SimNodes(self.world.cluster, self.process.name, replicated=replicated and self.world.plan.replicated)
 
     def ledger(self) -> Ledger:
         """Its way to the ledger."""
-        world = self.world
-        return cast("Ledger", SimLedger(world.ledger, world.loop, world.network, self.process, world.rng))
+        return SimLedger(self.world.ledger, self.world.network, self.process)
 
 
 class Api(Running):

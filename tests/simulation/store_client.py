@@ -4,101 +4,69 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from hiredis import Reader
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as TimedOut
+from typing_extensions import override
 
-from dianzan.domain.errors import StoreAway
-from dianzan.store.nodes import Node
+from dianzan.store.nodes import StoreNodes, _Topology
 from tests.simulation.patches import STORE_TIMEOUT_S
 from tests.simulation.store_server import Session
 
 if TYPE_CHECKING:
     from tests.simulation.store_cluster import Cluster
 
-_NAMED = {
-    "xrange",
-    "get",
-    "hget",
-    "hgetall",
-    "hlen",
-    "xlen",
-    "pfadd",
-    "pfcount",
-    "incr",
-    "unlink",
-    "info",
-    "time",
-    "xtrim",
-}
-_TWO_WORDS = {"memory_usage": b"MEMORY USAGE", "config_get": b"CONFIG GET", "fcall_ro": b"FCALL_RO"}
-
 
 def _lost(reason: str) -> Exception:
     return TimedOut(reason) if "in time" in reason else Disconnected(reason)
 
 
-def _bytes(part: Any) -> Any:
-    return part.encode() if isinstance(part, str) else part
+@cache
+def _redis_py() -> tuple[Any, Any]:
+    """What redis-py makes of an argument, and of the reply to each command; its client here connects to nothing."""
+    client = Redis(protocol=2)
+    return client.get_encoder().encode, dict(client.response_callbacks)  # type: ignore[no-untyped-call]
 
 
-def _command(name: str, args: Iterable[Any], options: Mapping[str, Any]) -> list[Any]:
-    """A method's call as the command that goes over the wire."""
-    if name == "xrange":
-        [key] = args
-        return [b"XRANGE", _bytes(key), _bytes(options.get("min", "-")), b"+", b"COUNT", options["count"]]
-    if name == "xtrim":
-        [key] = args
-        return [b"XTRIM", _bytes(key), _bytes(options["minid"])]
-    if name == "hset" and "mapping" in options:
-        [key] = args
-        return [b"HSET", _bytes(key), *(_bytes(part) for pair in options["mapping"].items() for part in pair)]
-    return [_TWO_WORDS.get(name) or name.upper().encode(), *map(_bytes, args)]
+class SimPipeline(Pipeline):
+    """redis-py's pipeline, sent to a simulated server."""
 
-
-class SimPipeline:
-    """Commands sent together; its methods are redis-py's."""
-
-    def __init__(self, client: SimClient, *, atomic: bool) -> None:
-        self._client, self._atomic = client, atomic
-        self._commands: list[list[Any]] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_raised: object) -> None:
-        return None
-
-    def execute_command(self, *command: Any) -> None:
-        """Queue any command."""
-        self._commands.append([_bytes(part) for part in command])
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **options: self._commands.append(_command(name, args, options))
+    def __init__(self, client: SimClient, *, transaction: bool) -> None:
+        assert not transaction
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
+        self._client = client
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send them; the replies in order."""
-        replies = await self._client.ask(self._commands, atomic=self._atomic)
-        for reply in replies if raise_on_error else ():
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        """Send what is queued; the replies in order."""
+        commands, self.command_stack = self.command_stack, []
+        replies = await self._client.ask([self._client.packed(command) for command, _options in commands])
+        if raise_on_error:
+            self.raise_first_error(commands, replies)
+        return [self._client.read(reply, *queued) for reply, queued in zip(replies, commands, strict=True)]
 
 
-class SimClient:
-    """A client of one server with a pool of connections, as one process holds it."""
+class SimClient(Redis):
+    """redis-py's client of one simulated server, with a pool of connections, as one process holds it."""
+
+    connection_pool: Any  # the client itself
 
     def __init__(self, cluster: Cluster, process: str, address: str) -> None:
         self._cluster, self._server = cluster, cluster.servers[address]
         self._link = cluster.network.link(process, address)
         self._free: list[Session] = []
         self.connection_pool = self
+        self._encode, self.response_callbacks = _redis_py()
         self.likes_without_touch = cluster.likes_without_touch
+
+    def __repr__(self) -> str:
+        return f"SimClient({self._link.name})"
 
     def make_connection(self) -> SimConnection:
         """A connection of its own, as the like link has one."""
@@ -109,51 +77,45 @@ class SimClient:
         assert not inuse_connections
         self._free.clear()
 
-    def pipeline(self, *, transaction: bool) -> SimPipeline:
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> SimPipeline:  # noqa: ARG002
         """Queue commands."""
-        return SimPipeline(self, atomic=transaction)
+        return SimPipeline(self, transaction=transaction)
 
-    async def ask(self, commands: Sequence[Sequence[Any]], *, atomic: bool = False) -> list[Any]:
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        """Send one command; its reply."""
+        [reply] = await self.ask([self.packed(command)])
+        if isinstance(reply, Exception):
+            raise reply
+        return self.read(reply, command, options)
+
+    def packed(self, command: Sequence[Any]) -> list[bytes]:
+        """A command as it goes over the wire: 'CONFIG GET' is two words there."""
+        return [*command[0].encode().split(), *map(self._encode, command[1:])]
+
+    def read(self, reply: Any, command: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """A reply as redis-py gives it."""
+        read = self.response_callbacks.get(command[0])
+        if read is None or isinstance(reply, Exception):
+            return reply
+        return read(reply, **{name: value for name, value in options.items() if name != "keys"} if options else {})
+
+    async def ask(self, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Send a pipeline over a free connection; one that has failed is not used again."""
         session = self._free.pop() if self._free else Session()
-        replies: list[Any] = await self.send(session, commands, atomic=atomic)
+        replies: list[Any] = await self.send(session, commands)
         self._free.append(session)
         return replies
 
     def send(
-        self,
-        session: Session,
-        commands: Sequence[Sequence[Any]],
-        *,
-        atomic: bool = False,
-        timeout_s: float = STORE_TIMEOUT_S,
+        self, session: Session, commands: Sequence[Sequence[bytes]], *, timeout_s: float = STORE_TIMEOUT_S
     ) -> asyncio.Future[list[Any]]:
         """Send a pipeline over a connection."""
-        server = self._server
         return self._cluster.network.ask(
             self._link,
-            lambda answer: server.receive(session, commands, atomic, answer),
+            lambda answer: self._server.receive(session, commands, answer),
             timeout_s=timeout_s,
             lost=_lost,
         )
-
-    async def execute_command(self, *command: Any) -> Any:
-        """Send one command; its reply."""
-        [reply] = await self.ask([[_bytes(part) for part in command]])
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    async def scan_iter(self, *, match: str, **_options: Any) -> AsyncIterator[bytes]:
-        """The keys that begin like `match`, a glob pattern with its star at the end."""
-        prefix = match.rstrip("*").replace("\\", "").encode()
-        for key in await self.execute_command("SCAN", prefix):
-            yield key
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _NAMED and name not in _TWO_WORDS and name not in ("fcall", "hset"):
-            raise AttributeError(name)
-        return lambda *args, **options: self.execute_command(*_command(name, args, options))
 
 
 LATE_S = 4.0  # a raw connection waits as long as its user does: replies may come after they were given up
@@ -202,72 +164,27 @@ class SimConnection:
         """Drop it; what is in flight may still be run."""
 
 
-class SimNodes:
-    """Which server holds what, as one process believes: the interface of StoreNodes."""
+class SimNodes(StoreNodes):
+    """Which server holds what, as one process believes. Of the slots there are as many as places."""
 
     def __init__(self, cluster: Cluster, process: str, *, replicated: bool) -> None:
         self._cluster, self._process = cluster, process
-        self.replicated = replicated
-        self.generation = 0
-        self._serving = [] if cluster.replicated else [place.server.name for place in cluster.places]
-        self._clients: dict[str, SimClient] = {}
+        super().__init__(
+            _Topology([f"redis://{name}" for name in cluster.servers]), replicated=replicated, connections_max=1
+        )
 
-    def sharing(self, **_options: Any) -> SimNodes:
-        """Connections are not bounded here: itself."""
-        return self
+    @override
+    async def _ask(self, address: str) -> list[str | None] | None:
+        believed = await self._client(address).execute_command("PRIMARY")  # type: ignore[no-untyped-call]
+        return [*self._cluster.serving_as_seen_by(address, believed)]
 
-    def all(self) -> list[Node]:
-        """Every server that takes writes, as far as is known."""
-        return [self._node(address) for address in sorted(set(self._serving))]
+    @override
+    def _serving(self, key: str) -> str | None:
+        slots = self._topology.slots
+        return slots[self._cluster.place_of(key)] if slots else super()._serving(key)
 
-    def of(self, key: str) -> Node:
-        """The server that holds a key."""
-        if not self._serving:
-            raise StoreAway("No server of the cluster is known to hold this key.")
-        return self._node(self._serving[self._cluster.place_of(key)])
-
-    def holds(self, node: Node, key: str) -> bool:
-        """Whether a key lies on this server."""
-        return self._serving[self._cluster.place_of(key)] == node.address
-
-    def groups(self, names: Sequence[str]) -> list[list[int]]:
-        """The places of keys in `names`, grouped by the server that holds them."""
-        by_address: dict[str, list[int]] = {}
-        for at, name in enumerate(names):
-            by_address.setdefault(self.of(name).address, []).append(at)
-        return list(by_address.values())
-
-    async def known(self) -> None:
-        """Ask where that has not succeeded before."""
-        if not self._serving:
-            await self.refresh()
-
-    async def refresh(self) -> None:
-        """Ask the servers in a drawn order who takes the writes; the first that answers is believed.
-
-        Raises StoreAway where none answers.
-        """
-        if not self._cluster.replicated:
-            return
-        for address in self._cluster.asked_in_order():
-            try:
-                believed = await self._client(address).execute_command("PRIMARY")
-            except (Disconnected, TimedOut):
-                continue
-            serving = self._cluster.serving_as_seen_by(address, believed)
-            if serving != self._serving:
-                self._serving = serving
-                self.generation += 1
-            return
-        raise StoreAway("No node of the cluster can tell who holds which slot.")
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-
-    def _node(self, address: str) -> Node:
-        return Node(address, cast("Redis", self._client(address)))
-
-    def _client(self, address: str) -> SimClient:
+    @override
+    def _client(self, address: str) -> Redis:
         client = self._clients.get(address)
         if client is None:
             client = self._clients[address] = SimClient(self._cluster, self._process, address)

@@ -60,7 +60,7 @@ class Cluster:
         broken: Collection[str] = (),
     ) -> None:
         """`begin`: per place the records that its servers begin with."""
-        self.network, self._rng = network, rng
+        self.network = network
         self.replicated = replicated
         self.likes_without_touch = "no-touch" in broken
         self.servers: dict[str, Server] = {}
@@ -86,10 +86,6 @@ class Cluster:
     def servers_of(self, key: str) -> list[Server]:
         """Every server that may hold a key."""
         return self.places[self.place_of(key)].servers
-
-    def asked_in_order(self) -> list[str]:
-        """Addresses in a drawn order."""
-        return self._rng.sample(list(self.servers), len(self.servers))
 
     def serving_as_seen_by(self, address: str, believed: str) -> list[str]:
         """Who takes the writes of each place, told by one server: of its own place what it believes itself."""

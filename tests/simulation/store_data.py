@@ -1,21 +1,36 @@
-"""The data of a simulated store server, how a logged effect changes it, and the commands that only read or write it."""
+"""The data of a simulated store server, and the commands that production sends, as functions of it.
+
+Commands take bytes and give what RESP2 carries: bytes, int, None, lists of them.
+"""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from operator import ge, gt
+from typing import Any, Final
 
-Effect = tuple[Any, ...]
-Record = tuple[Effect, ...]  # what one command has changed, atomically
+Data = dict[bytes, Any]
+Command = Sequence[bytes]
+Record = tuple[Command, ...]  # the commands that one call has written, atomically
+
+
+class Status(bytes):
+    """A reply like OK, which a function sees as a table and a client as text."""
+
+    __slots__ = ()
+
+
+OK: Final = Status(b"OK")
 
 
 class Stream:
-    """Entries in order of their ids; the last id is remembered when its entry is gone."""
+    """Entries in order of their ids, fields and values in turn; the last id is remembered when its entry is gone."""
 
     __slots__ = ("entries", "last")
 
     def __init__(self) -> None:
-        self.entries: dict[bytes, dict[bytes, bytes]] = {}
+        self.entries: dict[bytes, tuple[bytes, ...]] = {}
         self.last = (0, 0)
 
 
@@ -25,104 +40,120 @@ def order_of(entry_id: bytes) -> tuple[int, int]:
     return int(ms), int(sequence or 0)
 
 
-def _set(data: dict[bytes, Any], key: bytes, value: bytes) -> None:
-    data[key] = value
-
-
-def _hset(data: dict[bytes, Any], key: bytes, field: bytes, value: bytes) -> None:
-    data.setdefault(key, {})[field] = value
-
-
-def _hincrby(data: dict[bytes, Any], key: bytes, field: bytes, by: int) -> None:
-    found = data.setdefault(key, {})
-    found[field] = b"%d" % (int(found.get(field, 0)) + by)
-
-
-def _incr(data: dict[bytes, Any], key: bytes) -> int:
-    data[key] = b"%d" % (int(data.get(key, 0)) + 1)
-    return int(data[key])
-
-
-def _xadd(data: dict[bytes, Any], key: bytes, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
-    stream = data.get(key)
-    if stream is None:
-        stream = data[key] = Stream()
-    stream.entries[entry_id] = fields
-    stream.last = order_of(entry_id)
-
-
-def _xdel(data: dict[bytes, Any], key: bytes, entry_id: bytes) -> None:
-    data[key].entries.pop(entry_id, None)
-
-
-def _pfadd(data: dict[bytes, Any], key: bytes, *found: bytes) -> None:
-    data.setdefault(key, set()).update(found)
-
-
-def _del(data: dict[bytes, Any], key: bytes) -> None:
-    data.pop(key, None)
-
-
-EFFECTS: dict[str, Callable[..., Any]] = {
-    "SET": _set,
-    "HSET": _hset,
-    "HINCRBY": _hincrby,
-    "INCR": _incr,
-    "XADD": _xadd,
-    "XDEL": _xdel,
-    "PFADD": _pfadd,
-    "DEL": _del,
-}
-
-
-def apply(data: dict[bytes, Any], record: Record) -> None:
-    """Change the data as one command has."""
-    for name, *args in record:
-        EFFECTS[name](data, *args)
-
-
-def replayed(log: Iterable[Record]) -> dict[bytes, Any]:
-    """The data that a log makes."""
-    data: dict[bytes, Any] = {}
-    for record in log:
-        apply(data, record)
-    return data
+def apply(data: Data, records: Iterable[Record]) -> None:
+    """Write again what was written."""
+    for record in records:
+        for name, *args in record:
+            WRITES[name](data, *args)
 
 
 # ---- commands that read ---------------------------------------------------------------------------------------------
 
 
-def _xrange(data: dict[bytes, Any], args: Sequence[Any]) -> Any:
-    """key, first, last, COUNT, n; a first that begins with '(' is left out itself."""
-    stream: Stream | None = data.get(args[0])
-    if stream is None:
-        return []
-    found = list(stream.entries.items())
-    if args[1] != b"-":
-        after = order_of(args[1].lstrip(b"("))
-        found = [entry for entry in found if order_of(entry[0]) > after]
-    return [(entry_id, dict(fields)) for entry_id, fields in found[: int(args[4])]]
+def _flat(pairs: dict[bytes, bytes]) -> list[bytes]:
+    return [part for pair in pairs.items() for part in pair]
 
 
-def _view_v1(data: dict[bytes, Any], args: Sequence[Any]) -> Any:
-    """What a shard counts and its oldest entries, as flat lists."""
-    _function, _count, counts, stream, most = args
-    entries = _xrange(data, [stream, b"-", b"+", b"COUNT", most])
-    return [_flat(data.get(counts, {})), [[entry_id, _flat(fields)] for entry_id, fields in entries]]
+def _entries(data: Data, key: bytes) -> dict[bytes, tuple[bytes, ...]]:
+    return data[key].entries if key in data else {}
 
 
-def _flat(found: dict[bytes, bytes]) -> list[bytes]:
-    return [part for pair in found.items() for part in pair]
+def _xrange(data: Data, key: bytes, first: bytes, last: bytes, *count: bytes) -> list[list[Any]]:
+    """COUNT at the end or nothing; a first that begins with '(' is left out itself."""
+    entries = list(_entries(data, key).items())
+    if first != b"-":
+        above, least = (gt, order_of(first[1:])) if first.startswith(b"(") else (ge, order_of(first))
+        entries = [entry for entry in entries if above(order_of(entry[0]), least)]
+    if last != b"+":
+        entries = [entry for entry in entries if order_of(entry[0]) <= order_of(last)]
+    return [[entry_id, list(fields)] for entry_id, fields in entries[: int(count[1]) if count else None]]
 
 
-READS: dict[bytes, Callable[[dict[bytes, Any], Sequence[Any]], Any]] = {
-    b"GET": lambda data, args: data.get(args[0]),
-    b"HGET": lambda data, args: data.get(args[0], {}).get(args[1]),
-    b"HGETALL": lambda data, args: dict(data.get(args[0], {})),
-    b"HLEN": lambda data, args: len(data.get(args[0], ())),
-    b"XLEN": lambda data, args: len(data[args[0]].entries) if args[0] in data else 0,
-    b"PFCOUNT": lambda data, args: len(data.get(args[0], ())),
-    b"MEMORY USAGE": lambda data, args: 100 * len(data[args[0]].entries) if args[0] in data else None,
+def _scan(data: Data, _cursor: bytes, *options: bytes) -> list[Any]:
+    """All at once; of patterns those that end in their only star."""
+    pattern = dict(zip(options[::2], options[1::2], strict=True)).get(b"MATCH", b"*")
+    prefix = pattern.removesuffix(b"*").replace(b"\\", b"")
+    return [b"0", [key for key in data if key.startswith(prefix)]]
+
+
+READS: Final[dict[bytes, Callable[..., Any]]] = {
+    b"GET": lambda data, key: data.get(key),
+    b"HGET": lambda data, key, field: data.get(key, {}).get(field),
+    b"HGETALL": lambda data, key: _flat(data.get(key, {})),
+    b"HLEN": lambda data, key: len(data.get(key, ())),
+    b"XLEN": lambda data, key: len(_entries(data, key)),
     b"XRANGE": _xrange,
-    b"FCALL_RO": _view_v1,
+    b"PFCOUNT": lambda data, key: len(data.get(key, ())),  # exact here
+    b"MEMORY": lambda data, _usage, key: 100 * len(_entries(data, key)) if key in data else None,
+    b"SCAN": _scan,
+    b"DUMP": lambda data, key: pickle.dumps(data[key]),  # for tests that compare
 }
+
+
+# ---- commands that write --------------------------------------------------------------------------------------------
+
+
+def _set(data: Data, key: bytes, value: bytes) -> Status:
+    data[key] = value
+    return OK
+
+
+def _incr(data: Data, key: bytes, by: bytes = b"1") -> int:
+    data[key] = b"%d" % (int(data.get(key, 0)) + int(by))
+    return int(data[key])
+
+
+def _hset(data: Data, key: bytes, *pairs: bytes) -> int:
+    fields = data.setdefault(key, {})
+    before = len(fields)
+    fields.update(zip(pairs[::2], pairs[1::2], strict=True))
+    return len(fields) - before
+
+
+def _hincrby(data: Data, key: bytes, field: bytes, by: bytes) -> int:
+    return _incr(data.setdefault(key, {}), field, by)
+
+
+def _xadd(data: Data, key: bytes, entry_id: bytes, *fields: bytes) -> bytes:
+    stream = data.setdefault(key, Stream())
+    stream.entries[entry_id] = fields
+    stream.last = order_of(entry_id)
+    return entry_id
+
+
+def _xdel(data: Data, key: bytes, *entry_ids: bytes) -> int:
+    entries = _entries(data, key)
+    return sum(entries.pop(entry_id, None) is not None for entry_id in entry_ids)
+
+
+def _xtrim(data: Data, key: bytes, _minid: bytes, least: bytes) -> int:
+    return _xdel(data, key, *(entry_id for entry_id in _entries(data, key) if order_of(entry_id) < order_of(least)))
+
+
+def _pfadd(data: Data, key: bytes, *members: bytes) -> int:
+    known = data.setdefault(key, set())
+    before = len(known)
+    known.update(members)
+    return int(len(known) > before)
+
+
+def _unlink(data: Data, *keys: bytes) -> int:
+    return sum(data.pop(key, None) is not None for key in keys)
+
+
+WRITES: Final[dict[bytes, Callable[..., Any]]] = {
+    b"SET": _set,
+    b"INCR": _incr,
+    b"INCRBY": _incr,
+    b"HSET": _hset,
+    b"HINCRBY": _hincrby,
+    b"XADD": _xadd,  # with an id, as a server writes it into its log
+    b"XDEL": _xdel,
+    b"XTRIM": _xtrim,
+    b"PFADD": _pfadd,
+    b"UNLINK": _unlink,
+    b"DEL": _unlink,
+    b"EXPIRE": lambda data, key, _seconds: int(key in data),  # no history is as long as a life
+}
+# Of those, what has written nothing where it replies 0, so that there is nothing to log.
+MAY_WRITE_NOTHING: Final = frozenset({b"XDEL", b"XTRIM", b"PFADD", b"UNLINK", b"DEL", b"EXPIRE"})

@@ -10,12 +10,11 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import MovedError, ResponseError
 
 from dianzan.domain import wire
-from dianzan.store import library
 from dianzan.store.durability import DURABLE_SETTINGS
-from tests.simulation.functions import FUNCTIONS
+from tests.simulation.library import library
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Answer
-from tests.simulation.store_data import EFFECTS, READS, Record, Stream, apply, order_of, replayed
+from tests.simulation.store_data import MAY_WRITE_NOTHING, READS, WRITES, Command, Record, Stream, apply
 
 SYNC_EVERY_S = 0.1  # of `everysec`, shortened like the waits of patches.py
 PAUSE_SHARE = 0.1  # of the places between two commands of a pipeline: others' commands come between
@@ -63,11 +62,13 @@ class Server:
         self._expires = "marks-expire" in broken
         self.waitaof = True
         self.clock_ms = 0  # how far its clock is off
+        self.stream_id_ms = STREAM_ID_MS
+        self.clustered = True  # otherwise its replica may be read
         self.data: dict[bytes, Any] = {}
         self.log: list[Record] = []
         self.synced = 0  # records that a power cut leaves
         self._syncing = False
-        self._effects: list[Any] = []
+        self._written: list[Command] = []
         self.up, self.epoch = True, 0
         self.fuse, self.moment = 0, ""  # commands until it crashes, and when: before, unsynced or synced
         self.on_crash: Callable[[], None] = _nothing
@@ -85,36 +86,46 @@ class Server:
         self.take(records)
         self.synced = len(self.log)
 
-    # ---- what functions do ------------------------------------------------------------------------------------------
+    # ---- what commands do -------------------------------------------------------------------------------------------
 
     def now_ms(self) -> int:
         """This server's clock in Unix milliseconds."""
         return self._loop.now_ms() + self.clock_ms
 
-    def write(self, *effect: Any) -> Any:
-        """Change the data and the log."""
-        self._effects.append(effect)
-        return EFFECTS[effect[0]](self.data, *effect[1:])
+    def run(self, command: Command, *, reads_only: bool = False) -> Any:
+        """Run one command of a client or of a function, and log it where it writes."""
+        name, *args = command
+        if name == b"TIME":
+            seconds, micros = divmod(self.now_ms() * 1000, 1_000_000)
+            return [b"%d" % seconds, b"%d" % micros]
+        if name in READS:
+            return READS[name](self.data, *args)
+        if reads_only:
+            raise ResponseError("Write commands are not allowed from read-only scripts.")
+        if name == b"XADD":  # `MAXLEN ~ n` before the star removes nothing: a server does so by nodes of 100 entries
+            args = [args[0], self._next_id(args[0]), *args[args.index(b"*") + 1 :]]
+        reply = WRITES[name](self.data, *args)
+        if reply != 0 or name not in MAY_WRITE_NOTHING:
+            self._written.append((name, *args))
+        return reply
 
-    def next_id(self, stream: bytes) -> bytes:
+    def _next_id(self, stream: bytes) -> bytes:
         """An id greater than every one before, by a coarse clock."""
         found: Stream | None = self.data.get(stream)
         ms, sequence = found.last if found else (0, 0)
-        now = self.now_ms() // STREAM_ID_MS * STREAM_ID_MS
+        now = self.now_ms() // self.stream_id_ms * self.stream_id_ms
         return b"%d-%d" % ((now, 0) if now > ms else (ms, sequence + 1))
 
     # ---- commands ---------------------------------------------------------------------------------------------------
 
-    def receive(self, session: Session, commands: Sequence[Sequence[Any]], atomic: bool, answer: Answer) -> None:
-        """Run a pipeline. Other connections' commands come between its own, but for an `atomic` one (MULTI)."""
+    def receive(self, session: Session, commands: Sequence[Sequence[bytes]], answer: Answer) -> None:
+        """Run a pipeline. Other connections' commands come between its own."""
         if self.up:
-            self._run(session, commands, [], atomic, answer)
+            self._run(session, commands, [], answer)
         else:
             answer(Disconnected("Connection refused"))
 
-    def _run(
-        self, session: Session, commands: Sequence[Sequence[Any]], replies: list[Any], atomic: bool, answer: Answer
-    ) -> None:
+    def _run(self, session: Session, commands: Sequence[Sequence[bytes]], replies: list[Any], answer: Answer) -> None:
         while len(replies) < len(commands):
             command = commands[len(replies)]
             if command[0] in (b"WAIT", b"WAITAOF"):
@@ -124,7 +135,7 @@ class Server:
             if self.fuse and self._crashes():
                 answer(Disconnected("Connection closed by server."))
                 return
-            if not atomic and len(replies) < len(commands) and self._random() < PAUSE_SHARE:
+            if len(replies) < len(commands) and self._random() < PAUSE_SHARE:
                 self._sync()
                 self._loop.later(0.001 * self._random(), self._resume, session, commands, replies, answer, self.epoch)
                 return
@@ -132,63 +143,39 @@ class Server:
         answer(replies)
 
     def _resume(
-        self, session: Session, commands: Sequence[Sequence[Any]], replies: list[Any], answer: Answer, epoch: int
+        self, session: Session, commands: Sequence[Sequence[bytes]], replies: list[Any], answer: Answer, epoch: int
     ) -> None:
         if self.epoch == epoch:
-            self._run(session, commands, replies, False, answer)
+            self._run(session, commands, replies, answer)
         else:
             answer(Disconnected("Connection closed by server."))
 
-    def _execute(self, session: Session, command: Sequence[Any]) -> Any:
+    def _execute(self, session: Session, command: Sequence[bytes]) -> Any:
         name, *args = command
         local = self._local(name, args)
         if local is not None:
             return local
-        if not self.primary:
+        if not self.primary and name not in ((b"TIME", b"SCAN") if self.clustered else READS):
             return MovedError(f"1 {self.primary_address}:6379")
-        if name in READS:
-            return READS[name](self.data, args)
-        return self._change(session, name, args)
-
-    def _change(self, session: Session, name: bytes, args: list[Any]) -> Any:
-        reply: Any = b"OK"
-        if name == b"FCALL":
-            count = int(args[1])
-            reply = FUNCTIONS[args[0]](self, args[2 : 2 + count], args[2 + count :])
-        elif name == b"INCR":
-            reply = self.write("INCR", args[0])
-        elif name == b"HSET":
-            for field, value in zip(args[1::2], args[2::2], strict=True):
-                self.write("HSET", args[0], field, value)
-        elif name == b"PFADD":
-            self.write("PFADD", *args)
-        elif name == b"UNLINK":
-            for key in args:
-                self.write("DEL", key)
-        elif name == b"XTRIM":
-            reply = self._trim(*args)
-        else:
-            raise AssertionError(f"the simulated server does not know {name!r}")
-        if self._effects:
+        try:
+            reply = self._call(name, args) if name in (b"FCALL", b"FCALL_RO") else self.run(command)
+        except ResponseError as error:
+            reply = error
+        if self._written:
             self.note(self.name, name.decode(), *args[: 1 if name == b"PFADD" else 3])  # voters of a set: in no order
-        self._log_effects(session, touched=name == b"INCR")
+            self._log(session, touched=name == b"INCR")
         return reply
 
-    def _trim(self, stream: bytes, least: bytes) -> int:
-        """Remove the entries with ids before `least`."""
-        found: Stream | None = self.data.get(stream)
-        old = [each for each in found.entries if order_of(each) < order_of(least)] if found else []
-        for entry_id in old:
-            self.write("XDEL", stream, entry_id)
-        return len(old)
+    def _call(self, name: bytes, args: Sequence[bytes]) -> Any:
+        function, count, *rest = args
+        keys, given = rest[: int(count)], rest[int(count) :]
+        return library().call(self.run, function, keys, given, reads_only=name == b"FCALL_RO")
 
-    def _log_effects(self, session: Session, *, touched: bool) -> None:
-        if not self._effects:
-            return
-        self.log.append(tuple(self._effects))
+    def _log(self, session: Session, *, touched: bool) -> None:
+        self.log.append(tuple(self._written))
         if self._expires and not touched:
-            self._loop.later(1.0, self._expire, [e for e in self._effects if e[0] == "HSET" and b":m:" in e[1]])
-        self._effects = []
+            self._loop.later(1.0, self._expire, [c for c in self._written if c[0] == b"HSET" and b":m:" in c[1]])
+        self._written = []
         if not (touched and session.deaf_to_touch):
             session.written = len(self.log)
 
@@ -196,28 +183,25 @@ class Server:
         for _name, key, field, _value in marks:
             self.data.get(key, {}).pop(field, None)
 
-    def _local(self, name: bytes, args: Sequence[Any]) -> Any:
+    def _local(self, name: bytes, args: Sequence[bytes]) -> Any:
         """Commands that every server answers about itself."""
         if name == b"INFO":
             return self._info(args[0])
-        if name == b"CONFIG GET":
-            return dict(DURABLE_SETTINGS)
-        if name == b"FCALL_RO" and args[0] == b"version_v1":
-            return library.VERSION
-        if name == b"TIME":
-            return divmod(self.now_ms() * 1000, 1_000_000)
-        if name == b"SCAN":
-            return [key for key in self.data if key.startswith(args[0])]
+        if name == b"CONFIG":
+            return [part.encode() for pair in DURABLE_SETTINGS.items() for part in pair]
+        if name == b"FCALL_RO" and args[1] == b"0":
+            return self._call(name, args)
         return self.primary_address if name == b"PRIMARY" else None
 
-    def _info(self, section: bytes) -> dict[str, Any]:
+    def _info(self, section: bytes) -> bytes:
+        lines = {"role": "master" if self.primary else "slave", "connected_slaves": int(self.attached)}
         if section == b"server":
-            return {"redis_version": "7.2.4" if self.waitaof else "7.0.15"}
-        if section == b"memory":
-            return {"maxmemory": 1000, "used_memory": 100, "total_system_memory": 1000}
-        replica = {"slave0": {"state": "online", "lag": 0}} if self.attached else {}
-        role = "master" if self.primary else "slave"
-        return {"role": role, "connected_slaves": int(self.attached), **replica}
+            lines = {"redis_version": "7.2.4" if self.waitaof else "7.0.15"}
+        elif section == b"memory":
+            lines = {"maxmemory": 1000, "used_memory": 100, "total_system_memory": 1000}
+        elif self.attached:
+            lines["slave0"] = "state=online,lag=0"
+        return "".join(f"{name}:{value}\r\n" for name, value in lines.items()).encode()
 
     # ---- the disk ---------------------------------------------------------------------------------------------------
 
@@ -252,7 +236,8 @@ class Server:
         self.epoch += 1
         del self.log[self.synced :]
         self._syncing = False
-        self.data, self._effects = replayed(self.log), []
+        self.data, self._written = {}, []
+        apply(self.data, self.log)
         self.attached = False
         waiting, self._waiting = self._waiting, []
         for held in waiting:
@@ -274,7 +259,7 @@ class Server:
         """Every like in a stream, seen from outside."""
         found: Stream | None = self.data.get(stream)
         for entry_id, fields in found.entries.items() if found else ():
-            entry = wire.unpack_entry(entry_id, fields)
+            entry = wire.unpack_entry(entry_id, dict(zip(fields[::2], fields[1::2], strict=True)))
             for ballot in entry.ballots:
                 for candidate in ballot.candidates:
                     yield entry.window_day, candidate, ballot.voter
@@ -283,8 +268,7 @@ class Server:
 
     def take(self, records: Sequence[Record]) -> None:
         """Take records from the primary."""
-        for record in records:
-            apply(self.data, record)
+        apply(self.data, records)
         self.log.extend(records)
 
     def confirm(self, memory: int, disk: int) -> None:
@@ -306,7 +290,7 @@ class Server:
             return False
         return (self.acked_disk >= written and self.synced >= written) if disk else self.acked >= written
 
-    def _wait(self, session: Session, commands: Sequence[Sequence[Any]], replies: list[Any], answer: Answer) -> None:
+    def _wait(self, session: Session, commands: Sequence[Sequence[bytes]], replies: list[Any], answer: Answer) -> None:
         self._sync()
         name, *args = commands[len(replies)]
         disk, written, epoch = name == b"WAITAOF", session.written, self.epoch

@@ -6,21 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from dianzan.domain import wire
-from dianzan.domain.shard import Shard
-from dianzan.store import keys
 from tests.simulation.checks import failures
 from tests.simulation.controls import CONTROLS, caught
-from tests.simulation.functions import like_v1
-from tests.simulation.loop import SimLoop
-from tests.simulation.plan import CAMPAIGN, EVENING_MS, draw
-from tests.simulation.store_server import Server
+from tests.simulation.patches import places
 from tests.simulation.world import simulate
-from tests.support.casting import Ballot, Model, pack, voter
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,36 +61,22 @@ def test_a_failing_seed_is_told_with_the_command_that_shows_it() -> None:
     assert f"BROKEN: {failure}" in shown.stdout
 
 
-def test_the_simulated_function_decides_like_the_model() -> None:
-    """The model is what the real function is compared with in test_like_model.py."""
-    rng = Random(1)
-    for _ in range(200):
-        plan = draw(rng)
-        server, model = Server("s", SimLoop(rng, epoch_ms=EVENING_MS), rng), Model(plan.quota)
-        for records in plan.records():
-            server.preload(records)
-        for _ in range(6):
-            ballots: list[Ballot] = [
-                (voter(rng.randrange(4)), [rng.randint(1, 6) for _ in range(rng.randint(1, 5))])
-                for _ in range(rng.randint(1, 5))
-            ]
-            assert decided(server, ballots) == model.cast(ballots)
-        counts = server.data.get(keys.counts(Shard(CAMPAIGN, 0)).encode(), {})
-        assert {int(candidate): int(likes) for candidate, likes in counts.items()} == model.counts
+def test_a_name_that_production_has_renamed_stops_the_simulation() -> None:
+    with pytest.raises(LookupError, match=r"tally_worker\.comparison has no SETTLES_S"):
+        places({"tally_worker.comparison": ["SETTLE_S", "SETTLES_S"]})
 
 
-def decided(server: Server, ballots: list[Ballot]) -> list[wire.Outcome]:
-    """What `like_v1` answers, for one shard whoever the voter is."""
-    window = window_around(server)
-    names = [keys.gate(Shard(CAMPAIGN, 0)), keys.counts(Shard(CAMPAIGN, 0)), keys.stream(Shard(CAMPAIGN, 0))]
-    prefix = keys.marks_prefix(Shard(CAMPAIGN, 0), window[0])
-    arguments = [1, *window, server.now_ms()]
-    packed = [*(b"%d" % number for number in arguments), bytes(8), pack(ballots, 1)]
-    reply = like_v1(server, [name.encode() for name in [*names, prefix]], packed)
-    return wire.unpack_outcomes(reply, [len(liked) for _voter, liked in ballots])
-
-
-def window_around(server: Server) -> tuple[int, int, int]:
-    """A window around the server's clock."""
-    day_ms = 86_400_000
-    return 20_513, server.now_ms() - day_ms // 2, server.now_ms() + day_ms // 2
+def test_no_module_of_a_history_reads_the_real_machine_unnoticed() -> None:
+    """In a process of its own, which has loaded nothing except what a history runs."""
+    script = "import tests.simulation.world; from tests.simulation.patches import unreplaced; print(*unreplaced())"
+    told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == [
+        "dianzan.domain.limits.REPLICA_WAIT_MS",  # where the others import them from
+        "dianzan.domain.limits.STORE_TIMEOUT_S",
+        "dianzan.domain.windows.now_ms",
+        "dianzan.domain.windows.time",
+        "dianzan.process.faults.os",  # kills a real process at a named point; no history arms one
+        "dianzan.process.metrics",
+        "dianzan.roster.table.time",  # a type
+        "dianzan.store.nodes.STORE_TIMEOUT_S",  # of real connections
+    ]

@@ -46,7 +46,7 @@ class World:
         for server in self.cluster.servers.values():
             server.waitaof = self.plan.waitaof
             server.note = self.note
-        self.ledger = LedgerServer(self.loop, self.plan.stored, broken=self.broken)
+        self.ledger = LedgerServer(self.loop, self.rng, self.plan.stored, broken=self.broken)
         self.ledger.note = self.note
         self.ledger.candidates = self.plan.roster
         self.apis = [f"api{n}" for n in range(self.plan.apis)]

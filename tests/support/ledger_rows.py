@@ -13,6 +13,7 @@ from dianzan.domain.windows import EPOCH, to_ms
 from dianzan.domain.wire import Ballot, Entry
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import StoredCampaign
+from tests.simulation.ledger_client import SimLedger
 from tests.support.client import candidates, rules
 
 OPENS = datetime(2026, 11, 20, tzinfo=UTC)
@@ -27,7 +28,9 @@ def november(**changes: Any) -> Rules:
 
 
 async def published(ledger: Ledger, wanted: Rules) -> StoredCampaign:
-    """A published campaign of five candidates with its partitions, without a store."""
+    """A published campaign of five candidates with its partitions, without a store; a simulated ledger begins so."""
+    if isinstance(ledger, SimLedger):
+        return await stored(ledger, wanted.id)
     async with ledger.campaigns.step(wanted.id) as step:
         await step.create(wanted, voters.new_key())
     async with ledger.campaigns.step(wanted.id) as step:

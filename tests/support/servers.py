@@ -16,6 +16,11 @@ POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 STORES = ("valkey-wheel", "redis-7.0")
 LEDGERS = ("postgres-wheel", "postgres-15")
+SIMULATED = "simulated"
+
+# A test that holds the simulation's store, or ledger, to the real ones: it runs on each of them, and asserts the same.
+on_every_ledger = pytest.mark.parametrize("postgres_url", [*LEDGERS, SIMULATED], indirect=True, scope="session")
+on_every_store = pytest.mark.parametrize("store_url", [*STORES, SIMULATED], indirect=True, scope="session")
 
 
 class DebianRedis(ValkeyServer):
