@@ -3,60 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from dianzan.domain.errors import ApiError
+from dianzan.domain.limits import STREAMS_MAX
 from dianzan.http import problem
+from dianzan.http.asgi import App
 from dianzan.ledger.ledger import Ledger
 from dianzan.process import background, machine
-from results_api import pages
+from results_api import operations, pages
 from results_api.openapi import describe
 from results_api.reads import ReadRoutes
-from results_api.routes import router
 from results_api.settings import ResultsSettings
+from results_api.state import ResultsState
 from results_api.streams import Streams
 from results_api.view import Snapshots
 
 
-def create_app(settings: ResultsSettings, *, streams_max: int) -> ReadRoutes:
+def create_app(settings: ResultsSettings) -> App:
     """The ASGI application; it reads Postgres only, four times a second, however many readers there are.
 
     From the outside in: what the public reads, then FastAPI, whose own layers cost a reader more than all else.
     """
-
-    def snapshots() -> Snapshots:  # there is none before the lifespan has begun, nor any request
-        found: Snapshots = app.state.snapshots
-        return found
-
-    streams = Streams(lambda campaign: snapshots().of(campaign).event, readers_max=streams_max)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        ledger = await Ledger.connect(settings.database_url, connections_max=2)
-        app.state.snapshots = Snapshots(ledger, streams.tell)
-        reading = background.spawn("snapshots", app.state.snapshots.run())
-        telling = background.spawn("streams", streams.run())
-        machine.calm_collector()
-        yield
-        await background.stop(telling)
-        await background.stop(reading)
-        await ledger.aclose()
-
     app = FastAPIOffline(  # /docs without a CDN, which readers in China may not reach
         title="dianzan results API",
         version="1",
         description="Serves the counts. Likes and people are final once `sealed` is true.",
-        lifespan=lifespan,
+        lifespan=lambda _app: _running(settings),
     )
-    app.state.settings = settings
-    app.include_router(router)
+    app.include_router(operations.router)
     pages.mount(app)
     app.add_middleware(
         CORSMiddleware,
@@ -66,11 +48,21 @@ def create_app(settings: ResultsSettings, *, streams_max: int) -> ReadRoutes:
         expose_headers=["etag", "retry-after"],
     )
     for kind in (ApiError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, _on_error)
+        app.add_exception_handler(kind, problem.handler(Response))
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    return ReadRoutes(app, snapshots=snapshots, streams=streams)
+    return ReadRoutes(app)
 
 
-async def _on_error(_request: Request, raised: Exception) -> Response:
-    error = problem.translate(raised)
-    return Response(problem.body(error), error.status, headers=problem.headers(error), media_type=problem.MEDIA_TYPE)
+@asynccontextmanager
+async def _running(settings: ResultsSettings) -> AsyncIterator[ResultsState]:
+    """Open everything in order; close it in reverse when the server stops."""
+    async with AsyncExitStack() as opened:
+        readers_max = min(STREAMS_MAX, machine.raise_open_files())
+        ledger = await Ledger.connect(settings.database_url, connections_max=2)
+        opened.push_async_callback(ledger.aclose)
+        snapshots = Snapshots(ledger)
+        streams = Streams(snapshots.event, readers_max=readers_max)
+        opened.push_async_callback(background.stop, background.spawn("snapshots", snapshots.run(streams.tell)))
+        opened.push_async_callback(background.stop, background.spawn("streams", streams.run()))
+        machine.calm_collector()
+        yield {"settings": settings, "snapshots": snapshots, "streams": streams}

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from dianzan.domain.errors import ApiError, MethodNotAllowed, ResultsHidden
+from dianzan.http.asgi import App, Receive, Scope, Send
 from dianzan.process import metrics
-from results_api.rendered import Message, Rendered, refusal
-from results_api.streams import Streams
+from results_api.rendered import Rendered, refusal
+from results_api.state import ResultsState
 from results_api.view import Snapshots
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 STREAM = "results/stream"
 _PATH = re.compile(
@@ -30,9 +24,8 @@ _COUNTERS = {
 class ReadRoutes:
     """Answers the addresses under `/v1/campaigns`; everything else goes on to the app behind it."""
 
-    def __init__(self, app: App, *, snapshots: Callable[[], Snapshots], streams: Streams) -> None:
-        self.streams = streams
-        self._app, self._snapshots = app, snapshots
+    def __init__(self, app: App) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; errors become problem documents here and nowhere else on this path."""
@@ -40,15 +33,16 @@ class ReadRoutes:
         if matched is None or scope["method"] == "OPTIONS":  # a preflight is answered by the CORS layer
             await self._app(scope, receive, send)
             return
+        state: ResultsState = scope["state"]
         campaign, name, code = matched.groups()
         try:
             allowed = ("GET",) if name == STREAM else ("GET", "HEAD")
             if scope["method"] not in allowed:
                 raise MethodNotAllowed("The results are read by GET.", allow=", ".join(allowed))
             if name == STREAM:
-                await self.streams.serve(campaign, receive, send)
+                await state["streams"].serve(campaign, receive, send)
                 return
-            kind, rendered = self._find(campaign, name, code)
+            kind, rendered = _find(state["snapshots"], campaign, name, code)
         except ApiError as error:
             head, body = refusal(error)
         else:
@@ -57,18 +51,18 @@ class ReadRoutes:
         await send(head)
         await send(body)
 
-    def _find(self, campaign: str | None, name: str | None, code: str | None) -> tuple[str, Rendered]:
-        snapshots = self._snapshots()
-        if campaign is None:
-            return "campaigns", snapshots.campaign_list
-        if code is not None:
-            return "candidate", snapshots.candidate(campaign, code)
-        published = snapshots.of(campaign)
-        if name is None:
-            return "campaign", published.summary
-        if published.hidden and name.startswith("tally"):
-            raise ResultsHidden("The tally is published when the campaign is sealed.")
-        return name, published.documents[name]
+
+def _find(snapshots: Snapshots, campaign: str | None, name: str | None, code: str | None) -> tuple[str, Rendered]:
+    if campaign is None:
+        return "campaigns", snapshots.campaign_list
+    if code is not None:
+        return "candidate", snapshots.candidate(campaign, code)
+    published = snapshots.of(campaign)
+    if name is None:
+        return "campaign", published.summary
+    if published.hidden and name.startswith("tally"):
+        raise ResultsHidden("The tally is published when the campaign is sealed.")
+    return name, published.documents[name]
 
 
 def _has(scope: Scope, etag: str) -> bool:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from dianzan.domain.errors import ApiError
 from dianzan.http import problem
+from dianzan.http.asgi import Message
 
-Message = MutableMapping[str, Any]
 Answer = tuple[Message, Message]
 
 # A second of caching takes reloading crowds off this process; no longer, since likes are shown within two seconds.

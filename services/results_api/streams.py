@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from dianzan.domain.errors import CampaignUnknown, Unavailable
+from dianzan.http.asgi import Message, Receive, Send
 from dianzan.process import metrics
-from results_api.rendered import OPEN_TO_ALL, Message, Rendered, start
+from results_api.rendered import OPEN_TO_ALL, Rendered, start
 
 GROUPS = 128  # 20,000 readers are woken 156 at a time, and after each group every other request has its turn
 EVERY_S = 0.5  # at least, between two events of a campaign: more often nobody reads numbers
@@ -62,9 +63,7 @@ class Streams:
             took_s = time.monotonic() - began
             await asyncio.sleep(max(took_s, EVERY_S - took_s))
 
-    async def serve(
-        self, campaign: str, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-    ) -> None:
+    async def serve(self, campaign: str, receive: Receive, send: Send) -> None:
         """One reader, until it goes away or the process stops. Raises CampaignUnknown; Unavailable above the limit."""
         self._event_of(campaign)
         if self._open >= self._readers_max:
@@ -79,7 +78,7 @@ class Streams:
         finally:
             self._count(-1)
 
-    async def _send(self, campaign: str, send: Callable[[Message], Awaitable[None]]) -> None:
+    async def _send(self, campaign: str, send: Send) -> None:
         groups = self._groups(campaign)
         group = next(self._numbers) % GROUPS
         await send(_START)

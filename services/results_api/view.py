@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,14 +18,15 @@ from dianzan.domain.campaign import State
 from dianzan.domain.errors import CampaignUnknown, CandidateUnknown, LedgerAway, ResultsUnavailable
 from dianzan.domain.limits import SNAPSHOT_EVERY_S
 from dianzan.domain.ranking import ranked
+from dianzan.http.openapi import encode
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import Seal, StoredCampaign, Tally
 from dianzan.process import logs, metrics
 from dianzan.roster.candidates import Candidate
+from results_api import documents
 from results_api.rendered import Rendered
 
 _log = logs.get(__name__)
-_json = msgspec.json.Encoder().encode
 
 ZERO = Tally(0, 0)
 _FORMULA_SIGNS = tuple("=+-@\t\r\n＝＋－＠")
@@ -39,6 +41,7 @@ class Published:
     tally: Mapping[int, Tally] = field(repr=False)
     as_of: datetime
     hidden: bool
+    campaign: documents.CampaignSummary
     summary: Rendered
     event: Rendered
     documents: Mapping[str, Rendered] = field(repr=False)  # by the last part of their address
@@ -59,11 +62,11 @@ class Numbers:
 class Snapshots:
     """Keeps the published view fresh. While Postgres is down the last view goes on being served, with its `as_of`."""
 
-    def __init__(self, ledger: Ledger, tell: Callable[[str], None]) -> None:
-        self._ledger, self._tell = ledger, tell
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._published: dict[str, Published] = {}
         self._rosters: dict[int, tuple[int, Mapping[int, Candidate]]] = {}
-        self._list = Rendered.of(b'{"campaigns":[]}')
+        self._list = Rendered.of(encode(documents.CampaignList([])))
         self._read_at = 0.0
 
     @property
@@ -85,6 +88,10 @@ class Snapshots:
         except KeyError:
             raise CampaignUnknown(f"No campaign {campaign[:40]!r} is published here.") from None
 
+    def event(self, campaign: str) -> Rendered:
+        """What the readers of its stream are sent. Raises as `of` does."""
+        return self.of(campaign).event
+
     def candidate(self, campaign: str, code: str) -> Rendered:
         """One candidate. Raises CandidateUnknown."""
         try:
@@ -92,15 +99,16 @@ class Snapshots:
         except KeyError:
             raise CandidateUnknown(f"Campaign {campaign} has no candidate {code[:40]!r}.") from None
 
-    async def run(self) -> None:
-        """Refresh for ever."""
+    async def run(self, tell: Callable[[str], None]) -> None:
+        """Refresh for ever, and `tell` of each campaign that has changed."""
         began = time.monotonic()
         # Computed when scraped: a read that hangs for 30 s must not leave the age of the one before.
         metrics.SNAPSHOT_AGE_SECONDS.set_function(lambda: time.monotonic() - (self._read_at or began))
         while True:
             started = time.perf_counter()
             try:
-                await self.refresh()
+                for campaign in await self.refresh():
+                    tell(campaign)
             except LedgerAway as error:
                 _log.warning("the last counts go on being served", reason=str(error))
             took_s = time.perf_counter() - started
@@ -108,61 +116,62 @@ class Snapshots:
             # A Postgres so slow that a reading takes longer has half of its time for others.
             await asyncio.sleep(max(took_s, SNAPSHOT_EVERY_S - took_s))
 
-    async def refresh(self) -> None:
-        """Read all published campaigns; render those whose numbers or rules changed, and tell of those."""
+    async def refresh(self) -> list[str]:
+        """Read all published campaigns, and render those whose numbers or rules changed; returns whose event did."""
         published: dict[str, Published] = {}
         tallies = await self._ledger.tallies.all()
-        for stored in await self._ledger.campaigns.all():
-            if stored.state is not State.draft:
+        for stored_campaign in await self._ledger.campaigns.all():
+            if stored_campaign.state is not State.draft:
                 # Nothing of a hidden campaign may change with its likes, not even how often it is rendered (`as_of`).
-                tally = {} if stored.hidden else tallies.get(stored.number, {})
-                published[stored.id] = await self._current(stored, tally)
-        listed = [msgspec.Raw(each.summary.body) for each in published.values()]
-        self._list = Rendered.of(_json({"campaigns": listed}))
+                tally = {} if stored_campaign.hidden else tallies.get(stored_campaign.number, {})
+                published[stored_campaign.id] = await self._current(stored_campaign, tally)
+        self._list = Rendered.of(encode(documents.CampaignList([each.campaign for each in published.values()])))
         before, self._published = self._published, published
         self._read_at = time.monotonic()
-        for campaign, found in published.items():
-            if campaign in before and before[campaign].event.etag != found.event.etag:
-                self._tell(campaign)
+        return [
+            campaign
+            for campaign, now in published.items()
+            if campaign in before and before[campaign].event.etag != now.event.etag
+        ]
 
     def _require_read(self) -> None:
         if not self._read_at:
             raise ResultsUnavailable("The results have not been read from Postgres yet; ask again.")
 
-    async def _current(self, stored: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
-        known = self._published.get(stored.id)
-        if known is not None and known.version == stored.version and known.tally == tally:
+    async def _current(self, campaign: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
+        known = self._published.get(campaign.id)
+        if known is not None and known.version == campaign.version and known.tally == tally:
             rendered_ago_s = (datetime.now(UTC) - known.as_of).total_seconds()
-            if stored.state is State.sealed or rendered_ago_s < RENDER_AGAIN_S:
+            if campaign.state is State.sealed or rendered_ago_s < RENDER_AGAIN_S:
                 return known
-        return await self._publish(stored, tally)
+        return await self._publish(campaign, tally)
 
-    async def _publish(self, stored: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
-        seal = await self._ledger.campaigns.seal(stored) if stored.state is State.sealed else None
-        candidates = await self._roster(stored)
-        numbers = numbers_of(stored, seal, candidates, tally)
-        hours = None if numbers.by_index is None else await self._ledger.tallies.hours(stored)
+    async def _publish(self, campaign: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
+        seal = await self._ledger.campaigns.seal(campaign) if campaign.state is State.sealed else None
+        candidates = await self._roster(campaign)
+        numbers = numbers_of(campaign, seal, candidates, tally)
+        hours = None if numbers.by_index is None else await self._ledger.tallies.hours(campaign)
         if numbers.likes is not None:
-            metrics.PUBLISHED_LIKES.labels(stored.id).set(numbers.likes)
-        return render(stored, candidates, numbers, hours, tally)
+            metrics.PUBLISHED_LIKES.labels(campaign.id).set(numbers.likes)
+        return render(campaign, candidates, numbers, hours, tally)
 
-    async def _roster(self, stored: StoredCampaign) -> Mapping[int, Candidate]:
+    async def _roster(self, campaign: StoredCampaign) -> Mapping[int, Candidate]:
         # With stories up to 100 MB, and counts change four times a second: read once a version, which imports raise.
-        version, candidates = self._rosters.get(stored.number, (0, {}))
-        if version != stored.version:
-            candidates = await self._ledger.campaigns.candidates(stored)
-            self._rosters[stored.number] = (stored.version, candidates)
+        version, candidates = self._rosters.get(campaign.number, (0, {}))
+        if version != campaign.version:
+            candidates = await self._ledger.campaigns.candidates(campaign)
+            self._rosters[campaign.number] = (campaign.version, candidates)
         return candidates
 
 
 def numbers_of(
-    stored: StoredCampaign, seal: Seal | None, candidates: Mapping[int, Candidate], tally: Mapping[int, Tally]
+    campaign: StoredCampaign, seal: Seal | None, candidates: Mapping[int, Candidate], tally: Mapping[int, Tally]
 ) -> Numbers:
     """What may be shown of a campaign now: the sealed tally, the running counts, or nothing. Pure."""
     as_of = datetime.now(UTC)
     if seal is not None:
         return Numbers(seal.tallies, seal.likes, seal.people, as_of, sealed=True)
-    if stored.hidden:
+    if campaign.hidden:
         return Numbers(None, None, None, as_of, sealed=False)
     people = tally.get(0, ZERO).people
     # An estimate may err above the likes, of which every person has at least one.
@@ -174,45 +183,52 @@ def numbers_of(
 
 
 def render(
-    stored: StoredCampaign,
+    campaign: StoredCampaign,
     candidates: Mapping[int, Candidate],
     numbers: Numbers,
     hours: list[tuple[datetime, int]] | None,
     tally: Mapping[int, Tally],
 ) -> Published:
     """Render every document of a campaign. Pure."""
-    rows = _rows(candidates, numbers)
-    totals = {"likes": numbers.likes, "people": numbers.people}
-    quality = {"people_estimated": not numbers.sealed and numbers.people is not None, "sealed": numbers.sealed}
-    counts = {} if numbers.by_index is None else {r["code"]: [r["rank"], r["likes"], r["people"]] for r in rows}
-    public = [{name: value for name, value in row.items() if name != "story"} for row in rows]
+    id_, rows, summary = campaign.id, _rows(candidates, numbers), _summary(campaign, len(candidates))
+    stories = {candidate.code: candidate.story for candidate in candidates.values()}
+    quality: dict[str, Any] = {
+        "people_estimated": not numbers.sealed and numbers.people is not None,
+        "sealed": numbers.sealed,
+        "as_of": numbers.as_of.isoformat(),
+    }
+    totals = {"likes": numbers.likes, "people": numbers.people, **quality}
 
-    def tagged(document: Mapping[str, Any]) -> Rendered:
-        content = _json({**document, **quality})
-        return Rendered.of(content[:-1] + as_of, tagged=content)
+    def alone(row: documents.ResultRow) -> Rendered:
+        fields = msgspec.structs.asdict(row)
+        return _rendered(documents.CandidateResult(id_, story=stories[row.code], **fields, **quality))
 
-    head, as_of = {"campaign": stored.id}, f',"as_of":"{numbers.as_of.isoformat()}"}}'.encode()
+    counts = {} if numbers.by_index is None else {r.code: documents.Standing(r.rank, r.likes, r.people) for r in rows}
+    tally_rows = [documents.TallyRow(r.rank, r.code, r.name, r.likes, r.people) for r in rows]
     return Published(
-        version=stored.version,
+        version=campaign.version,
         tally=tally,
         as_of=numbers.as_of,
         hidden=numbers.by_index is None,
-        summary=Rendered.of(_json(_summary(stored, len(candidates)))),
-        event=tagged({"counts": counts, **totals}),
+        campaign=summary,
+        summary=Rendered.of(encode(summary)),
+        event=_rendered(documents.ResultsEvent(counts, **totals)),
         documents={
-            "results": tagged({**head, "results": public, **totals}),
-            "timeline": Rendered.of(_json({**head, **_timeline(stored, hours)})),
-            "tally.csv": Rendered.of(_csv(rows), media_type="text/csv; charset=utf-8"),
-            "tally.json": tagged({**head, "tally": [_tally_row(row) for row in rows], **totals}),
+            "results": _rendered(documents.Results(id_, rows, **totals)),
+            "timeline": Rendered.of(encode(_timeline(campaign, hours))),
+            "tally.csv": Rendered.of(_csv(tally_rows), media_type="text/csv; charset=utf-8"),
+            "tally.json": _rendered(documents.TallyDocument(id_, tally_rows, **totals)),
         },
-        candidates=_RenderedWhenRead({row["code"]: row for row in rows}, lambda row: tagged({**head, **row})),
+        candidates=_RenderedWhenRead({row.code: row for row in rows}, alone),
     )
 
 
 class _RenderedWhenRead(Mapping[str, Rendered]):
     """Candidates' own documents: of 5,000 with their stories few are read before the numbers change again."""
 
-    def __init__(self, rows: Mapping[str, dict[str, Any]], render_row: Callable[[dict[str, Any]], Rendered]) -> None:
+    def __init__(
+        self, rows: Mapping[str, documents.ResultRow], render_row: Callable[[documents.ResultRow], Rendered]
+    ) -> None:
         self._rows, self._render_row = rows, render_row
         self._rendered: dict[str, Rendered] = {}
 
@@ -228,59 +244,50 @@ class _RenderedWhenRead(Mapping[str, Rendered]):
         return len(self._rows)
 
 
-def _rows(candidates: Mapping[int, Candidate], numbers: Numbers) -> list[dict[str, Any]]:
+def _rendered(document: documents.Measured) -> Rendered:
+    """The tag is made of all but `as_of`, the last field: the same numbers read later have the same tag."""
+    content = encode(document)
+    return Rendered.of(content, tagged=content.removesuffix(b',"as_of":' + encode(document.as_of) + b"}") + b"}")
+
+
+def _rows(candidates: Mapping[int, Candidate], numbers: Numbers) -> list[documents.ResultRow]:
+    """By code within a rank, and by code alone while hidden: the order itself must not tell who leads."""
     rows = []
-    for index, candidate in candidates.items():
+    for index, c in candidates.items():
         rank, tally = (None, None) if numbers.by_index is None else numbers.by_index.get(index, (None, ZERO))
+        likes, people = (None, None) if tally is None else (tally.likes, tally.people)
         rows.append(
-            {
-                "rank": rank,
-                "code": candidate.code,
-                "name": candidate.name,
-                "kind": candidate.kind,
-                "district": candidate.district,
-                "category": candidate.category,
-                "summary": candidate.summary,
-                "story": candidate.story,
-                "photo": candidate.photo,
-                "likes": None if tally is None else tally.likes,
-                "people": None if tally is None else tally.people,
-            }
+            documents.ResultRow(rank, c.code, c.name, c.kind, c.district, c.category, c.summary, c.photo, likes, people)
         )
-    # By code within a rank, and by code alone while hidden: the order itself must not tell who leads.
-    return sorted(rows, key=lambda row: (row["rank"] or 0, row["code"]))
+    return sorted(rows, key=lambda row: (row.rank or 0, row.code))
 
 
-def _summary(stored: StoredCampaign, candidates: int) -> dict[str, Any]:
-    rules = stored.rules.model_dump(mode="json", exclude={"shards", "expected_voters"})
-    return {**rules, "state": stored.state, "candidates": candidates}
+def _summary(campaign: StoredCampaign, candidates: int) -> documents.CampaignSummary:
+    # What the struct does not declare (shards, expected voters, the publishers' origins) is not told.
+    rules = {**campaign.rules.model_dump(mode="json"), "publishers": campaign.rules.publisher_codes}
+    told = {**rules, "state": campaign.state.value, "candidates": candidates}
+    return msgspec.convert(told, documents.CampaignSummary)
 
 
-def _timeline(stored: StoredCampaign, hours: list[tuple[datetime, int]] | None) -> dict[str, Any]:
+def _timeline(campaign: StoredCampaign, hours: list[tuple[datetime, int]] | None) -> documents.Timeline:
+    rules = campaign.rules
     if hours is None:
-        return {"timezone": stored.rules.timezone, "hours": None, "days": None}
-    days: dict[str, int] = {}
-    for hour, likes in hours:
-        day = hour.astimezone(stored.rules.zone).date().isoformat()
-        days[day] = days.get(day, 0) + likes
-    return {
-        "timezone": stored.rules.timezone,
-        "hours": [{"hour": h.astimezone(stored.rules.zone).isoformat(), "likes": likes} for h, likes in hours],
-        "days": [{"day": day, "likes": likes} for day, likes in days.items()],
-    }
+        return documents.Timeline(campaign.id, rules.timezone, None, None)
+    local = [(hour.astimezone(rules.zone), likes) for hour, likes in hours]
+    days: Counter[str] = Counter()
+    for hour, likes in local:
+        days[hour.date().isoformat()] += likes
+    hour_rows = [documents.Hour(hour.isoformat(), likes) for hour, likes in local]
+    day_rows = [documents.Day(day, likes) for day, likes in days.items()]
+    return documents.Timeline(campaign.id, rules.timezone, hour_rows, day_rows)
 
 
-def _tally_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("rank", "code", "name", "likes", "people")}
-
-
-def _csv(rows: list[dict[str, Any]]) -> bytes:
+def _csv(rows: list[documents.TallyRow]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["rank", "code", "name", "likes", "people"])
+    writer.writerow(documents.TallyRow.__struct_fields__)
     for row in rows:
-        cells = _tally_row(row)
-        writer.writerow(_spreadsheet_safe(cell) for cell in cells.values())
+        writer.writerow(_spreadsheet_safe(cell) for cell in msgspec.structs.astuple(row))
     return text.getvalue().encode("utf-8-sig")  # the mark lets Excel read the Chinese names
 
 

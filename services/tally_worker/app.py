@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -12,42 +13,51 @@ from dianzan.life.restore import Restorer
 from dianzan.process import background, faults
 from dianzan.store.nodes import connect
 from dianzan.store.store import Store
+from tally_worker import operations
 from tally_worker.bucket_fill import BucketGauge
 from tally_worker.comparison import Comparison, Reconciler
 from tally_worker.flush import Consumer
 from tally_worker.flush_loop import FlushLoop
-from tally_worker.operations import router
 from tally_worker.settings import WorkerSettings
+from tally_worker.state import WorkerState
 from tally_worker.sweep import Sweeper
 
 
 def create_app(settings: WorkerSettings) -> FastAPI:
     """The ASGI application that flushes as long as it runs, and serves health and metrics."""
-
     faults.arm(settings.faults)
+    app = FastAPI(
+        title="dianzan tally worker",
+        version="1",
+        lifespan=lambda _app: _running(settings),
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(operations.router)
+    return app
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+
+@asynccontextmanager
+async def _running(settings: WorkerSettings) -> AsyncIterator[WorkerState]:
+    """Open everything in order; close it in reverse when the server stops: the last flush ends before all else."""
+    async with AsyncExitStack() as opened:
         ledger = await Ledger.connect(settings.database_url)
+        opened.push_async_callback(ledger.aclose)
         store = Store(connect(settings.redis_url, replicated=settings.store_mode == "replicated"))
+        opened.push_async_callback(store.aclose)
         consumer = Consumer(store, ledger, keep_s=settings.keep_committed_s)
         loop = FlushLoop(consumer, ledger, store, flush_every_s=settings.flush_every_s)
-        app.state.loop = loop
-        flushing = background.spawn("flush", loop.run())
-        sweeping = background.spawn("sweep", Sweeper(store, ledger).run())
-        comparison = Comparison(store, ledger, consumer)
-        reconciler = Reconciler(store, ledger, comparison, Restorer(store, ledger))
-        reconciling = background.spawn("reconcile", reconciler.run(loop.disturbed))
-        sampling = background.spawn("gauge", BucketGauge(store, ledger).run())
-        yield
-        loop.stop()
-        await flushing
-        await background.stop(sampling)
-        await background.stop(reconciling)
-        await background.stop(sweeping)
-        await store.aclose()
-        await ledger.aclose()
+        reconciler = Reconciler(store, ledger, Comparison(store, ledger, consumer), Restorer(store, ledger))
+        for name, work in (
+            ("sweep", Sweeper(store, ledger).run()),
+            ("reconcile", reconciler.run(loop.disturbed)),
+            ("gauge", BucketGauge(store, ledger).run()),
+        ):
+            opened.push_async_callback(background.stop, background.spawn(name, work))
+        opened.push_async_callback(_finish, loop, background.spawn("flush", loop.run()))
+        yield {"loop": loop}
 
-    app = FastAPI(title="dianzan tally worker", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(router)
-    return app
+
+async def _finish(loop: FlushLoop, flushing: asyncio.Task[None]) -> None:
+    loop.stop()
+    await flushing

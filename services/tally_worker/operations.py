@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from tally_worker.flush_loop import FlushLoop
+from tally_worker.state import WorkerState
 
 router = APIRouter()
 
@@ -23,8 +23,9 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> JSONResponse:
-    """503 where no round over all shards has succeeded in the last ten seconds; likes then wait in the streams."""
-    loop: FlushLoop = request.app.state.loop
+    """503 if no round over all shards has succeeded in the last ten seconds; likes then wait in the streams."""
+    state: WorkerState = request.scope["state"]
+    loop = state["loop"]
     ready = loop.last_success_s > 0 and time.monotonic() - loop.last_success_s < READY_WITHIN_S
     return JSONResponse(
         {"ready": ready}, status_code=200 if ready else 503, headers={} if ready else {"retry-after": "1"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uvicorn
 
 from dianzan.process import logs
-from dianzan.process.machine import raise_open_files
 from vote_api.app import create_app
 from vote_api.likes.protocol import LikeProtocol
 from vote_api.settings import VoteSettings
@@ -15,7 +14,6 @@ def main() -> None:
     """Serve until SIGTERM; then answer what was accepted and end."""
     settings = VoteSettings()
     logs.configure(settings.log_level, "vote_api")
-    raise_open_files()
     uvicorn.run(
         create_app(settings),
         host=settings.host,

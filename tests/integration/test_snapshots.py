@@ -34,16 +34,13 @@ async def campaign(ledger: Ledger) -> StoredCampaign:
 
 async def test_only_the_campaign_that_has_changed_is_told_of(ledger: Ledger, campaign: StoredCampaign) -> None:
     await published(ledger, november())
-    told: list[str] = []
-    snapshots = Snapshots(ledger, told.append)
+    snapshots = Snapshots(ledger)
     await snapshots.refresh()
 
-    await snapshots.refresh()
-    assert told == [], "nothing has changed"
+    assert await snapshots.refresh() == [], "nothing has changed"
 
     await insert(ledger, campaign, entry((voter(1), [1])))
-    await snapshots.refresh()
-    assert told == [campaign.id]
+    assert await snapshots.refresh() == [campaign.id]
 
 
 async def test_likes_do_not_make_the_roster_be_read_again_but_an_import_does(
@@ -52,7 +49,7 @@ async def test_likes_do_not_make_the_roster_be_read_again_but_an_import_does(
     reads = await Ledger.connect(database_url)
     reads.campaigns = counted = CountsReads(reads._pool)
     counted.rosters = Counter()
-    snapshots = Snapshots(reads, lambda _campaign: None)
+    snapshots = Snapshots(reads)
 
     async def count(likes: int) -> int:
         await insert(ledger, campaign, entry((voter(f"{campaign.id} {likes}"), [1])))

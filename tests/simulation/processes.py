@@ -23,7 +23,7 @@ from tests.simulation.network import Answer
 from tests.simulation.plan import CAMPAIGN
 from tests.simulation.store_client import SimNodes
 from vote_api.likes.batchers import Batchers
-from vote_api.likes.path import LikeRequest, Likes
+from vote_api.likes.path import HttpRequest, Likes
 from vote_api.store.watch import StoreWatch
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Api(Running):
         def reply(status: int, _head: bytes, content: bytes) -> None:
             answer((status, content))
 
-        likes.ask(LikeRequest(b"POST", CAMPAIGN, headers, body, client="10.1.2.3", reply=reply))
+        likes.ask(HttpRequest(b"POST", CAMPAIGN, headers, body, client="10.1.2.3", reply=reply))
 
     def stop(self) -> None:
         """Answer what was accepted, then end."""

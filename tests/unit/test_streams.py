@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from dianzan.domain.errors import CampaignUnknown, Unavailable
+from dianzan.http.asgi import Message
 from results_api import streams as streams_module
-from results_api.rendered import Message, Rendered
+from results_api.rendered import Rendered
 from results_api.streams import Streams
 from tests.support.wait import until
 

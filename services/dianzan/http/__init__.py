@@ -1,1 +1,1 @@
-"""What all HTTP services say alike: problem documents."""
+"""What all HTTP services say alike: problem documents, OpenAPI text, the types of ASGI."""

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 from dianzan.domain.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
 
 MEDIA_TYPE = "application/problem+json"
+FrameworkResponse = TypeVar("FrameworkResponse")
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string", "description": "urn:dianzan:problem:CODE"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What happened and what to do, for people."},
-        "code": {"type": "string", "description": "Stable, for programs."},
-    },
-}
+
+class Problem(msgspec.Struct):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[str, msgspec.Meta(description="urn:dianzan:problem:CODE")]
+    title: str
+    status: int
+    detail: Annotated[str, msgspec.Meta(description="What happened and what to do, for people.")]
+    code: Annotated[str, msgspec.Meta(description="Stable, for programs.")]
+
+
+_encode = msgspec.json.Encoder().encode
+SCHEMA: dict[str, Any] = msgspec.json.schema_components([Problem], ref_template="{name}")[1]["Problem"]
 
 
 def body(error: ApiError) -> bytes:
     """The problem document of an error."""
-    document = {
-        "type": f"urn:dianzan:problem:{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-    }
-    return json.dumps(document, ensure_ascii=False).encode()
+    return _encode(Problem(f"urn:dianzan:problem:{error.code}", error.title, error.status, error.detail, error.code))
 
 
 def headers(error: ApiError) -> dict[str, str]:
@@ -61,6 +58,18 @@ def translate(error: Exception) -> ApiError:
     if callable(problems):
         detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems())
     return BadRequest(detail)
+
+
+def handler(
+    response: Callable[..., FrameworkResponse],
+) -> Callable[[object, Exception], Awaitable[FrameworkResponse]]:
+    """What a web framework calls with an error that a route has raised; `response` is the framework's own class."""
+
+    async def on_error(_request: object, raised: Exception) -> FrameworkResponse:
+        error = translate(raised)
+        return response(body(error), error.status, headers=headers(error), media_type=MEDIA_TYPE)
+
+    return on_error
 
 
 def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""The like path: protocol, path, body, batchers."""
+"""The like path: protocol, path, batchers; and what a voter has liked."""

@@ -20,7 +20,7 @@ from dianzan.domain.wire import Outcome, Status
 from dianzan.http import problem
 from dianzan.process import background, logs, metrics
 from dianzan.store.marks import Marks
-from vote_api.likes import body
+from vote_api import body
 from vote_api.likes.batcher import Decision
 from vote_api.likes.batchers import Batchers
 from vote_api.store.watch import StoreWatch
@@ -38,7 +38,7 @@ _COUNTERS: dict[tuple[str, int], Any] = {}  # by campaign and status: looking a 
 _quoted = msgspec.json.Encoder().encode
 
 
-class LikeRequest(msgspec.Struct):
+class HttpRequest(msgspec.Struct):
     """A request to the like route, its body whole; header names in lower case, `client` an address or empty."""
 
     method: bytes
@@ -53,7 +53,7 @@ class LikeRequest(msgspec.Struct):
 class _Asked(msgspec.Struct):
     """What a request asks for; `codes` are distinct."""
 
-    request: LikeRequest
+    request: HttpRequest
     document: Document
     voter: Voter
     network: int
@@ -75,7 +75,7 @@ class Likes:
     #
     # Whatever goes wrong at a step is answered as a problem document there, so each request has one answer. Two rare
     # cases leave the path for a task: rules that changed between two clocks, and a ballot of unknown codes alone.
-    def ask(self, request: LikeRequest) -> None:
+    def ask(self, request: HttpRequest) -> None:
         """Decide one request; `reply` is called once, before this returns or later."""
         request.began_s = time.perf_counter()
         try:
@@ -89,7 +89,7 @@ class Likes:
         """Return when the requests that left the hot path are answered."""
         await asyncio.gather(*self._rare)
 
-    def _read(self, request: LikeRequest) -> _Asked:
+    def _read(self, request: HttpRequest) -> _Asked:
         body.require_json(request.headers.get(b"content-type"))
         body.require_size(request.body)
         document = self._watch.document(request.campaign)
@@ -135,7 +135,7 @@ class Likes:
         _ANSWERED.inc()
         metrics.REQUEST_SECONDS.observe(time.perf_counter() - asked.request.began_s)
 
-    def _refuse(self, error: BaseException, request: LikeRequest) -> None:
+    def _refuse(self, error: BaseException, request: HttpRequest) -> None:
         if not isinstance(error, ApiError):
             _log.error("a like request failed", exc_info=error)
             error = Unavailable("Something went wrong here, and the like may or may not be written; ask again.")

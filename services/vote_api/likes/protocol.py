@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from dianzan.domain.limits import BODY_BYTES_MAX
-from vote_api.likes.path import LikeRequest, Likes
+from vote_api.likes.path import HttpRequest, Likes
 
 _LIKES = re.compile(rb"/v1/campaigns/([^/?]+)/likes(?:\?.*)?", re.DOTALL)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -131,7 +131,7 @@ class LikeProtocol(HttpToolsProtocol):
                 return self._proxies.get_trusted_client_address(forwarded.decode("latin-1"))[0] or self._peer
         return self._peer
 
-    def decide(self, request: LikeRequest) -> None:
+    def decide(self, request: HttpRequest) -> None:
         """Hand on a like request whose turn has come."""
         self.deciding = True
         self._likes.ask(request)
@@ -200,7 +200,7 @@ class _LikeCycle:
             headers, body = self._headers, self._body
             self._headers, self._body = [], b""  # an idle connection keeps nothing of its last request
             self._protocol.decide(
-                LikeRequest(
+                HttpRequest(
                     method=self._method,
                     campaign=self._campaign.decode("utf-8", "replace"),
                     headers=dict(reversed(headers)),  # the first of a name stands

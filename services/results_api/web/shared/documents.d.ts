@@ -12,10 +12,10 @@ export interface CampaignSummary {
   opens: string;
   closes: string;
   timezone: string;
-  window: "day" | "campaign";
+  window: "campaign" | "day";
   likes_per_window: number;
   voter_classes: Array<string>;
-  results: "live" | "hidden";
+  results: "hidden" | "live";
   publishers: Array<string>;
   state: "published" | "closed" | "sealed";
   candidates: number;
@@ -23,9 +23,7 @@ export interface CampaignSummary {
 
 /** One candidate with its story; the numbers are the candidate's own. */
 export interface CandidateResult {
-  people_estimated: boolean;
-  sealed: boolean;
-  as_of: string;
+  campaign: string;
   rank: number | null;
   code: string;
   name: string;
@@ -33,11 +31,13 @@ export interface CandidateResult {
   district: string;
   category: string;
   summary: string;
+  story: string;
   photo: string;
   likes: number | null;
   people: number | null;
-  campaign: string;
-  story: string;
+  people_estimated: boolean;
+  sealed: boolean;
+  as_of: string;
 }
 
 /** Likes of one day of the campaign's time zone. */
@@ -59,11 +59,17 @@ export interface LikeAnswer {
   resets_at: string;
 }
 
+/** 1 to the campaign's quota of candidates, by code; the token only where no Authorization header is sent. */
+export interface LikeRequest {
+  candidates: Array<string>;
+  token?: string | null;
+}
+
 /** What became of one like. The receipt is the same for every retry; absent where nothing is liked. */
 export interface LikeResult {
   candidate: string;
   status: "counted" | "already_liked" | "over_quota" | "unknown_candidate";
-  receipt?: string | null;
+  receipt?: string;
 }
 
 /** One like of this voter in this window. */
@@ -93,26 +99,39 @@ export interface ResultRow {
   people: number | null;
 }
 
-/** All candidates by rank; by code while results are hidden. */
+/** All candidates by rank; by code while results are hidden. The totals are of the whole campaign. */
 export interface Results {
+  campaign: string;
+  results: Array<ResultRow>;
+  likes: number | null;
+  people: number | null;
   people_estimated: boolean;
   sealed: boolean;
   as_of: string;
+}
+
+/** The data of a server-sent event: standings by candidate's code, none while results are hidden, and totals. */
+export interface ResultsEvent {
+  counts: Record<string, Standing>;
   likes: number | null;
   people: number | null;
-  campaign: string;
-  results: Array<ResultRow>;
+  people_estimated: boolean;
+  sealed: boolean;
+  as_of: string;
 }
+
+/** A candidate's numbers in an event: [rank, likes, people]. */
+export type Standing = [number | null, number | null, number | null];
 
 /** The tally; final once `sealed` is true. */
 export interface TallyDocument {
+  campaign: string;
+  tally: Array<TallyRow>;
+  likes: number | null;
+  people: number | null;
   people_estimated: boolean;
   sealed: boolean;
   as_of: string;
-  likes: number | null;
-  people: number | null;
-  campaign: string;
-  tally: Array<TallyRow>;
 }
 
 /** One line of the tally. */
@@ -137,4 +156,9 @@ export interface VoterAnswer {
   token: string;
   class: "device" | "verified";
   expires_at: string;
+}
+
+/** Which media site asks; absent or unknown means the campaign's own page. */
+export interface VoterRequest {
+  publisher?: string | null;
 }

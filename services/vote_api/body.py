@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Final
 
 import msgspec
 
+from dianzan.domain import errors
 from dianzan.domain.errors import BadRequest, BodyTooLarge, MediaTypeUnsupported, TokenMissing
 from dianzan.domain.limits import BODY_BYTES_MAX, CANDIDATES_PER_BALLOT_MAX
+from dianzan.http.asgi import Receive, Scope, header
+from vote_api.documents import LikeRequest, VoterRequest
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
-
-class LikeBody(msgspec.Struct):
-    """Candidates to like, by code; the token only where no Authorization header is sent."""
-
-    candidates: list[str]
-    token: str | None = None
-
-
-class VoterBody(msgspec.Struct):
-    """Which media site asks for a token; absent or unknown means the campaign's own page."""
-
-    publisher: str | None = None
+BODY_ERRORS: Final = (BadRequest, BodyTooLarge, MediaTypeUnsupported)
+TOKEN_ERRORS: Final = (TokenMissing, errors.TokenInvalid, errors.TokenExpired)
+MEDIA_TYPES: Final = ("application/json", "text/plain")  # a browser sends plain text without a preflight
 
 
 class ClientGone(Exception):
     """The client hung up before its body was complete; there is nobody to answer."""
 
 
-_like_decoder = msgspec.json.Decoder(LikeBody)
-_voter_decoder = msgspec.json.Decoder(VoterBody)
-
-
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first header of that lower-case name."""
-    for found, value in scope["headers"]:
-        if found == name:
-            return bytes(value)
-    return None
+_like_decoder = msgspec.json.Decoder(LikeRequest)
+_voter_decoder = msgspec.json.Decoder(VoterRequest)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def require_json(content_type: bytes | None) -> None:
     """Raise MediaTypeUnsupported for what is neither JSON nor the plain text that a browser sends unasked."""
     if content_type == b"application/json":
         return
-    if (content_type or b"").partition(b";")[0].strip().lower() not in (b"application/json", b"text/plain"):
+    if (content_type or b"").partition(b";")[0].strip().lower().decode("latin-1") not in MEDIA_TYPES:
         raise MediaTypeUnsupported("Send JSON with content type application/json or text/plain.")
 
 
@@ -71,11 +54,11 @@ async def read(scope: Scope, receive: Receive) -> bytes:
     return body
 
 
-def parse_like(body: bytes, quota: int) -> LikeBody:
+def parse_like(body: bytes, quota: int) -> LikeRequest:
     """A like request with 1 to `quota` distinct candidates, doubles dropped. Raises BadRequest."""
     try:
         like = _like_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadRequest(f'Send {{"candidates": ["c01"]}}: {error}.') from error
     like.candidates = list(dict.fromkeys(like.candidates))
     if not 1 <= len(like.candidates) <= min(quota, CANDIDATES_PER_BALLOT_MAX):
@@ -83,20 +66,20 @@ def parse_like(body: bytes, quota: int) -> LikeBody:
     return like
 
 
-def parse_voter(body: bytes) -> VoterBody:
+def parse_voter(body: bytes) -> VoterRequest:
     """A request for a token; an empty body asks for one of the campaign's own page. Raises BadRequest."""
     try:
         return _voter_decoder.decode(body or b"{}")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadRequest(f'Send {{"publisher": "CODE"}} or {{}}: {error}.') from error
 
 
 def token_of(authorization: bytes | None, in_body: str | None = None) -> str:
-    """The voter token from an Authorization header or else from the body. Raises TokenMissing."""
+    """The voter token from an Authorization header, otherwise from the body. Raises TokenMissing."""
     if authorization is None:
         if in_body:
             return in_body
-        raise TokenMissing("Send Authorization: Bearer TOKEN; POST …/voters gives one.")
+        authorization = b""
     scheme, _, token = authorization.partition(b" ")
     if scheme.lower() != b"bearer":
         raise TokenMissing("Send Authorization: Bearer TOKEN; POST …/voters gives one.")

@@ -1,0 +1,44 @@
+"""The vote API's health and metrics."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from dianzan.http import openapi
+from vote_api.documents import Readiness
+from vote_api.state import VoteState
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", summary="Whether the process lives")
+async def healthz() -> dict[str, str]:
+    """Answers as long as the process serves; says nothing of the store."""
+    return {"status": "ok"}
+
+
+@router.get(
+    "/readyz",
+    responses={**openapi.responses(Readiness), 503: {"content": openapi.content(Readiness)}},
+    summary="Whether likes are taken now",
+)
+async def readyz(request: Request) -> Response:
+    """503 while no store server may take likes: down, full, or its promise broken. Likes do not need Postgres."""
+    state: VoteState = request.scope["state"]
+    watch = state["watch"]
+    promise: Literal["kept", "broken", "waived"] = "waived" if watch.waived else "kept" if watch.kept else "broken"
+    return Response(
+        openapi.encode(Readiness(watch.ready, promise, watch.reasons)),
+        status_code=200 if watch.ready else 503,
+        headers={} if watch.ready else {"retry-after": "1"},
+        media_type=openapi.MEDIA_TYPE,
+    )
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def prometheus() -> Response:
+    """The metrics of this process in the Prometheus text format."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

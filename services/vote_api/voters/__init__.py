@@ -1,0 +1,1 @@
+"""How a client becomes a voter."""
