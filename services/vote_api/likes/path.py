@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from dianzan.domain import wire
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import ApiError, ClassNotAllowed, Closed, MethodNotAllowed, NotOpen, RulesMoved, Unavailable
-from dianzan.domain.limits import CANDIDATES_MAX
 from dianzan.domain.voters import Voter
 from dianzan.domain.windows import now_ms
 from dianzan.domain.wire import Outcome, Status
 from dianzan.http import problem
+from dianzan.http.openapi import encode
 from dianzan.process import background, logs, metrics
 from dianzan.store.marks import Marks
 from vote_api import body
+from vote_api.documents import LikeAnswer, LikeResult
 from vote_api.likes.batcher import Decision
 from vote_api.likes.batchers import Batchers
 from vote_api.store.watch import StoreWatch
@@ -35,7 +37,7 @@ _HEAD_OF_ANSWER = b"content-type: application/json\r\ncache-control: no-store\r\
 _WAIVED = b"dianzan-promise: waived\r\n"
 _ANSWERED = metrics.REQUESTS.labels("ok")
 _COUNTERS: dict[tuple[str, int], Any] = {}  # by campaign and status: looking a label up costs as much as a receipt
-_quoted = msgspec.json.Encoder().encode
+_STATUS_NAMES = {status.value: status.name for status in Status}
 
 
 class HttpRequest(msgspec.Struct):
@@ -200,22 +202,13 @@ def answer_of(document: Document, voter: Voter, codes: Sequence[str], decision: 
     for code in codes:
         index = index_of.get(code)
         if index is None:
-            results.append(f'{{"candidate":{_quoted(code).decode()},"status":"unknown_candidate"}}')
+            results.append(LikeResult(code, "unknown_candidate"))
             continue
         status = next(statuses)
-        if status == Status.over_quota:
-            results.append(_result(code, status) + "}")
-        else:
-            receipt = document.key.receipt(window.day, index, voter.hash)
-            results.append(f'{_result(code, status)},"receipt":"{receipt}"}}')
-    end = f'],"remaining":{outcome.remaining},"resets_at":"{window.resets_at}"}}'
-    return f'{{"results":[{",".join(results)}{end}'.encode()
-
-
-@lru_cache(maxsize=4 * CANDIDATES_MAX)
-def _result(code: str, status: int) -> str:
-    """A result up to its receipt, of a known candidate."""
-    return f'{{"candidate":{_quoted(code).decode()},"status":"{Status(status).name}"'
+        liked = status != Status.over_quota
+        receipt = document.key.receipt(window.day, index, voter.hash) if liked else UNSET
+        results.append(LikeResult(code, _STATUS_NAMES[status], receipt))
+    return encode(LikeAnswer(results, outcome.remaining, window.resets_at))
 
 
 def _counter(campaign: str, status: int) -> Any:
