@@ -22,7 +22,7 @@ from dianzan.roster.candidates import Candidate
 from dianzan.store import keys
 from loadtests.bench.cores import Cores, on_core
 from loadtests.bench.errors import BenchError
-from loadtests.load.system import free_port
+from loadtests.system import free_port
 
 HOST = "127.0.0.1"
 CANDIDATES = 64

@@ -16,7 +16,7 @@ from dianzan.store import keys
 from loadtests.bench.bed import HOST, Bed, Server
 from loadtests.bench.cores import on_core
 from loadtests.bench.errors import BenchError, Skipped
-from loadtests.load.system import free_port
+from loadtests.system import free_port
 
 MODULES = Path("/usr/lib/nginx/modules")
 NEEDED = ("ndk_http_module.so", "ngx_http_lua_module.so")

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from loadtests.checks import Verdict
 from loadtests.load import journal, report, system
 from loadtests.load.chaos import killing_workers
 from loadtests.load.gathering import gather
 from loadtests.load.journal import Journal, Target
 from loadtests.load.options import QUOTA, Options, parse
-from loadtests.load.system import TargetError
-from loadtests.load.verdict import Verdict, judge
+from loadtests.load.verdict import judge
+from loadtests.system import SystemFailed
 
 
 def main() -> int:
@@ -28,7 +29,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that a system of our own is stopped too
     try:
         return _judge_again(options) if options.verdict_only else _load(options)
-    except (TargetError, OSError, ValueError) as error:
+    except (SystemFailed, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from loadtests.load import system
 from loadtests.load.journal import Target
+from loadtests.system import SystemFailed, free_port, start_service
 
 READY_S_MAX = 60.0
 LIFE_S = (0.05, 2.0)  # a worker lives this long after it is ready: some die in their first flush
@@ -33,15 +33,9 @@ class WorkerKiller:
     def run(self) -> None:
         """Start, wait until it flushes, kill, again; the last one is stopped in order."""
         while not self._stopping.is_set():
-            port = system.free_port()
-            with self._log.open("ab") as log:
-                worker = subprocess.Popen(
-                    [sys.executable, "-m", "tally_worker"],
-                    env={**os.environ, **self._environment, "DIANZAN_WORKER_PORT": str(port)},
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            port = free_port()
+            within = {**os.environ, **self._environment, "DIANZAN_WORKER_PORT": str(port)}
+            worker = start_service("tally_worker", self._log, within)
             try:
                 self._let_live(worker, port)
             finally:
@@ -58,7 +52,7 @@ class WorkerKiller:
                 return
             waited_s += 0.05
             if worker.poll() is not None or waited_s > READY_S_MAX:
-                raise system.TargetError(f"The second worker did not become ready:\n{self._log.read_text()}")
+                raise SystemFailed(f"The second worker did not become ready:\n{self._log.read_text()}")
         self._stopping.wait(self._chance.uniform(*LIFE_S))
 
     def _end(self, worker: subprocess.Popen[bytes]) -> None:
@@ -80,7 +74,7 @@ def killing_workers(target: Target, log: Path, seed: int) -> Iterator[WorkerKill
     def run() -> None:
         try:
             killer.run()
-        except (OSError, system.TargetError) as error:
+        except (OSError, SystemFailed) as error:
             failures.append(error)
 
     thread = threading.Thread(target=run, name="worker-killer")
@@ -93,7 +87,7 @@ def killing_workers(target: Target, log: Path, seed: int) -> Iterator[WorkerKill
     if failures:
         raise failures[0]
     if not killer.kills:
-        raise system.TargetError("No worker was killed in so short a run: give it more --seconds.")
+        raise SystemFailed("No worker was killed in so short a run: give it more --seconds.")
 
 
 def _ready(port: int) -> bool:

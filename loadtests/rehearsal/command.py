@@ -31,10 +31,11 @@ from dianzan.local.supervisor import Service, Supervisor
 from dianzan.store import durability
 from dianzan.store.nodes import connect
 from loadtests.rehearsal.figures import FILE, Figures, Meter, RehearsalError
-from loadtests.rehearsal.plan import DAYS, Plan
+from loadtests.rehearsal.plan import Plan
 from loadtests.rehearsal.report import MB, Costs, Surroundings, counts, differences, facts, markdown, picture
 from loadtests.rehearsal.run import CAMPAIGN, STORE, Moment, Rehearsal, Stopped
 from loadtests.rehearsal.verdict import Verdict, judge
+from loadtests.shapes import DAYS
 
 DATA: Final = Path(".dianzan-rehearsal")
 LIKES: Final = 5_000_000

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from loadtests.rehearsal.figures import Day, Figures
-from loadtests.rehearsal.plan import CANDIDATES, DAYS, HOURS, QUOTA
+from loadtests.rehearsal.plan import CANDIDATES, QUOTA
 from loadtests.rehearsal.verdict import Verdict
+from loadtests.shapes import DAYS, HOURS
 
 MB: Final = 1_000_000
 DIFFERENCES_MAX: Final = 20

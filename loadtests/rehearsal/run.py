@@ -33,7 +33,8 @@ from dianzan.store import durability, keys
 from dianzan.store.like_link import LikeCall, LikeLink
 from dianzan.store.vote_store import VoteStore
 from loadtests.rehearsal.figures import Day, Figures, Meter, RehearsalError
-from loadtests.rehearsal.plan import CANDIDATES, DAYS, QUOTA, SHARDS, Packed, Plan
+from loadtests.rehearsal.plan import CANDIDATES, QUOTA, SHARDS, Packed, Plan
+from loadtests.shapes import DAYS
 
 CAMPAIGN: Final = "rehearsal"
 ZONE: Final = "Asia/Shanghai"

@@ -16,8 +16,8 @@ from typing import Any
 import asyncpg
 import pytest
 from loadtests.rehearsal.figures import FILE
-from loadtests.rehearsal.plan import DAYS
 from loadtests.rehearsal.run import CAMPAIGN
+from loadtests.shapes import DAYS
 
 from dianzan.domain.limits import MARKS_KEPT_DAYS
 from dianzan.local.stores import EmbeddedStores, StoreAddresses

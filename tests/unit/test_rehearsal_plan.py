@@ -9,8 +9,6 @@ from collections.abc import Iterator
 import pytest
 from loadtests.rehearsal.plan import (
     CANDIDATES,
-    DAYS,
-    HOURS,
     LIKES_PER_BATCH,
     LIKES_PER_VISIT,
     QUOTA,
@@ -19,6 +17,7 @@ from loadtests.rehearsal.plan import (
     Packed,
     Plan,
 )
+from loadtests.shapes import DAYS, HOURS
 
 from dianzan.domain import wire
 from dianzan.domain.limits import LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytest
 from loadtests.rehearsal.figures import Figures, RehearsalError
-from loadtests.rehearsal.plan import DAYS, Packed, Plan
+from loadtests.rehearsal.plan import Packed, Plan
 from loadtests.rehearsal.run import Rehearsal, _require_right, _rules
+from loadtests.shapes import DAYS
 
 from dianzan.domain.campaign import Rules, State
 from dianzan.domain.errors import ApiError, Closed

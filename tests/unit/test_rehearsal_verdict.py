@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 from loadtests.rehearsal.figures import FILE, Day, Figures, RehearsalError
-from loadtests.rehearsal.plan import DAYS, HOURS, Expected
+from loadtests.rehearsal.plan import Expected
 from loadtests.rehearsal.report import DIFFERENCES_MAX, Costs, Surroundings, bytes_per_like, markdown, picture
 from loadtests.rehearsal.verdict import Verdict, differences
+from loadtests.shapes import DAYS, HOURS
 
 from dianzan.ledger.ledger import Seal, Tally
 from dianzan.life.recount import Recount
