@@ -10,14 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 
 def machine() -> dict[str, Any]:
-    """Cores, CPU model and how busy others keep them."""
+    """Cores, CPU model, memory, and how busy others keep them."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     load = [round(number, 2) for number in os.getloadavg()]
+    memory = round(psutil.virtual_memory().total / 2**30)
     system = f"{platform.system()} {platform.release().split('-')[0]}"
-    return {"cores": os.cpu_count(), "cpu": model, "system": system, "load_average": load}
+    return {"cores": os.cpu_count(), "cpu": model, "memory_gb": memory, "system": system, "load_average": load}
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import uvloop
 
-from loadtests.bench.bed import HOST
+from dianzan.local.folder import HOST
 from loadtests.bench.errors import BenchError
 from loadtests.bench.open_loop import LAST_ANSWER_S_MAX, Connection
 

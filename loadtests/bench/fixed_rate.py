@@ -10,12 +10,14 @@ import uvloop
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.voters import Voter, VoterClass
+from dianzan.local.folder import HOST
 from loadtests.bench import likes, wrk
-from loadtests.bench.bed import HOST, Bed, Server, published, serving
+from loadtests.bench.bed import Bed, published, serving
 from loadtests.bench.cores import cpu_seconds
 from loadtests.bench.figures import Measured
 from loadtests.bench.open_loop import Answers, percentile, play
 from loadtests.bench.options import Scale
+from loadtests.stores import Server
 
 SHARE = 0.7
 SKIPPED_S = 1.0  # of each round: connections are new and caches cold

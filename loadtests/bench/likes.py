@@ -10,12 +10,13 @@ from typing import Any
 
 from dianzan.domain.campaign import Document
 from loadtests.bench import nginx, wrk
-from loadtests.bench.bed import Bed, Server, published, serving, still
+from loadtests.bench.bed import Bed, published, serving, still
 from loadtests.bench.cores import cpu_seconds
 from loadtests.bench.errors import BenchError, Skipped
 from loadtests.bench.figures import Measured, ratios
 from loadtests.bench.options import Scale
 from loadtests.bench.wrk import Loaded, Requests
+from loadtests.stores import Server
 
 CAMPAIGN = "bench"
 PER_REQUEST = 10

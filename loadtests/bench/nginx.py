@@ -12,10 +12,12 @@ from urllib.parse import urlsplit
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.windows import now_ms
+from dianzan.local.folder import HOST
 from dianzan.store import keys
-from loadtests.bench.bed import HOST, Bed, Server
+from loadtests.bench.bed import Bed
 from loadtests.bench.cores import on_core
 from loadtests.bench.errors import BenchError, Skipped
+from loadtests.stores import Server
 from loadtests.system import free_port
 
 MODULES = Path("/usr/lib/nginx/modules")

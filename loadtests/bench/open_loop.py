@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from loadtests.bench.bed import HOST
+from dianzan.local.folder import HOST
 from loadtests.bench.errors import BenchError
 
 TICK_S = 0.001  # uvloop's timers count whole milliseconds: a request is sent up to one late, which counts against us

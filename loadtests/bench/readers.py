@@ -11,7 +11,8 @@ from typing import Any
 
 import uvloop
 
-from loadtests.bench.bed import HOST, Bed, published, serving
+from dianzan.local.folder import HOST
+from loadtests.bench.bed import Bed, published, serving
 from loadtests.bench.cores import allow_open_files, cpu_seconds
 from loadtests.bench.figures import Measured
 from loadtests.bench.fixed_rate import like_requests

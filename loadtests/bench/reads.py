@@ -5,11 +5,13 @@ from __future__ import annotations
 import urllib.request
 from typing import Any
 
+from dianzan.local.folder import HOST
 from loadtests.bench import wrk
-from loadtests.bench.bed import HOST, Bed, Server, published, serving
+from loadtests.bench.bed import Bed, published, serving
 from loadtests.bench.cores import cpu_seconds
 from loadtests.bench.figures import Measured, ratios
 from loadtests.bench.options import Scale
+from loadtests.stores import Server
 
 PATH = "/v1/campaigns/reads/results"
 HEADERS = ("Accept-Encoding: gzip, deflate, br",)  # as every browser sends

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from loadtests.bench import likes, wrk
-from loadtests.bench.bed import Bed, Server, published, serving
+from loadtests.bench.bed import Bed, published, serving
 from loadtests.bench.figures import Measured
 from loadtests.bench.likes import Contestant
 from loadtests.bench.options import Scale
+from loadtests.stores import Server
 
 
 def measure(bed: Bed, scale: Scale) -> list[Measured]:

@@ -12,8 +12,9 @@ import uvloop
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.wire import shard_of
+from dianzan.local.folder import HOST
 from loadtests.bench import likes
-from loadtests.bench.bed import HOST, Bed, published, serving
+from loadtests.bench.bed import Bed, published, serving
 from loadtests.bench.errors import BenchError
 from loadtests.bench.figures import Measured
 from loadtests.bench.fixed_rate import like_requests

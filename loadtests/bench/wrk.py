@@ -12,10 +12,11 @@ from pathlib import Path
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.voters import Voter, VoterClass
+from dianzan.local.folder import HOST
 from loadtests.bench import closed_loop
-from loadtests.bench.bed import HOST, Server
 from loadtests.bench.errors import BenchError
 from loadtests.bench.open_loop import percentile
+from loadtests.stores import Server
 
 SCRIPT = Path(__file__).with_name("requests.lua")
 TOKEN_CHARS = 48

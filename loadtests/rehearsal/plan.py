@@ -19,7 +19,7 @@ from typing import Final
 from dianzan.domain import wire
 from dianzan.domain.limits import LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
 from dianzan.domain.voters import VOTER_BYTES, Voter, VoterClass
-from loadtests.shapes import DAYS, HOURS
+from loadtests.shapes import DAYS
 
 CANDIDATES: Final = 66  # of 2019; 64 to 67 in other years
 QUOTA: Final = 10
@@ -89,11 +89,6 @@ class Plan:
     def likes_until(self, day: int, batch: int) -> int:
         """Likes of all batches before this one, from the campaign's opening on."""
         return self.likes_before(day) + min(batch * LIKES_PER_BATCH, self.likes_of(day))
-
-    def hour(self, day: int, batch: int) -> int:
-        """The hour of the day in which a batch begins; the last one where all were sent."""
-        share = batch * LIKES_PER_BATCH / max(1, self.likes_of(day))
-        return min(bisect_right(list(accumulate(HOURS)), share * sum(HOURS)), len(HOURS) - 1)
 
     @property
     def voters_a_day(self) -> int:

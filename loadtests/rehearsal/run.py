@@ -20,19 +20,19 @@ from zoneinfo import ZoneInfo
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Document, Rules, State, parse_rules
 from dianzan.domain.errors import ApiError, Unavailable
 from dianzan.domain.limits import MARKS_KEPT_DAYS
 from dianzan.domain.windows import Window, now_ms
 from dianzan.domain.wire import Outcome, Status
-from dianzan.ledger.ledger import Ledger, StoredCampaign
-from dianzan.life.lifecycle import Lifecycle
+from dianzan.ledger.ledger import StoredCampaign
 from dianzan.life.old_marks import drop_old_marks
 from dianzan.roster.candidates import Candidate
 from dianzan.store import durability, keys
 from dianzan.store.like_link import LikeCall, LikeLink
-from dianzan.store.vote_store import VoteStore
-from loadtests.rehearsal.figures import Day, Figures, Meter, RehearsalError
+from loadtests.rehearsal.figures import Day, Figures, RehearsalError
+from loadtests.rehearsal.measures import Meter, memory_used
 from loadtests.rehearsal.plan import CANDIDATES, QUOTA, SHARDS, Packed, Plan
 from loadtests.shapes import DAYS
 
@@ -43,7 +43,7 @@ BACKLOG_ENTRIES_MAX: Final = 1_024  # about 200,000 likes, two rounds of the wor
 POLL_S: Final = 0.01
 LOOK_EVERY_S: Final = 1.0
 DRAIN_S_MAX: Final = 600.0
-TRIES_MAX: Final = 60  # a second each: a store that stands still while it writes its file anew
+TRIES_MAX: Final = 60  # a second each: a store that stands still while it writes its file again
 STORE: Final = "store"  # the meter's name of the store's process
 
 Answer = TypeVar("Answer")
@@ -51,10 +51,9 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What there is to see once a second: the day and hour of the campaign, and how it goes."""
+    """What there is to see once a second: the day of the campaign, and how it goes."""
 
     day: int
-    hour: int
     sent: int
     backlog: int  # stream entries
     store: int  # bytes
@@ -76,9 +75,8 @@ class Rehearsal:
         plan: Plan,
         figures: Figures,
         folder: Path,
+        stores: Stores,
         *,
-        store: VoteStore,
-        ledger: Ledger,
         client: Redis,
         meter: Meter,
         seen: Callable[[Moment], None],
@@ -86,9 +84,8 @@ class Rehearsal:
     ) -> None:
         """`client` speaks to the one store server. `seen` is told how it goes once a second; what it raises ends it."""
         self._plan, self._figures, self._folder = plan, figures, folder
-        self._store, self._ledger, self._client = store, ledger, client
-        self._lifecycle = Lifecycle(store, ledger)
-        self._link = LikeLink(client)
+        self._store, self._ledger, self._lifecycle = stores.store, stores.ledger, stores.lifecycle
+        self._client, self._link = client, LikeLink(client)
         self._meter, self._seen, self._stopping = meter, seen, stopping
         self._looked_s = time.monotonic()
         self._backlog = 0
@@ -116,7 +113,7 @@ class Rehearsal:
             await self._lifecycle.create(stored.rules if stored else _rules(self._plan))
             await self._lifecycle.import_candidates(CAMPAIGN, _roster())
             await self._lifecycle.publish(CAMPAIGN)
-            self._figures.empty = (await durability.memory_used(self._client))[0]
+            self._figures.empty = (await memory_used(self._client))[0]
         stored = await self._lifecycle.stored(CAMPAIGN)
         return stored, await self._ledger.document(stored)
 
@@ -131,7 +128,7 @@ class Rehearsal:
         if self._figures.day < len(DAYS) and age > timedelta(days=MARKS_KEPT_DAYS):
             raise RehearsalError(
                 f"This rehearsal began {age.days} days ago: the worker would soon sweep marks by the true clock. "
-                "Begin anew with --fresh."
+                "Begin again with --fresh."
             )
         return self._figures.day
 
@@ -161,7 +158,7 @@ class Rehearsal:
     async def _end(self, day: int) -> None:
         await self._look()
         figures, plan = self._figures, self._plan
-        used, _peak = await durability.memory_used(self._client)
+        used, _peak = await memory_used(self._client)
         held = plan.likes_before(day + 1) - plan.likes_before(max(0, day - MARKS_KEPT_DAYS))
         backlog = await self._backlog_bytes()
         ended = Day(likes=plan.likes_of(day), seconds=figures.today_s, store=used, backlog=backlog, held=held)
@@ -225,13 +222,13 @@ class Rehearsal:
         figures.seconds += now_s - self._looked_s
         figures.today_s += now_s - self._looked_s
         self._looked_s = now_s
-        used, peak = await _patiently(lambda: durability.memory_used(self._client))
+        used, peak = await _patiently(lambda: memory_used(self._client))
         figures.peak, figures.peak_rss = max(figures.peak, peak), max(figures.peak_rss, self._meter.rss(STORE))
         for name, seconds in self._meter.look().items():
             figures.cpu_s[name] = figures.cpu_s.get(name, 0.0) + seconds
         plan, day = self._plan, min(figures.day, len(DAYS) - 1)
         batch = figures.batch if day == figures.day else plan.batches(day)
-        self._seen(Moment(day, plan.hour(day, batch), plan.likes_until(day, batch), self._backlog, used))
+        self._seen(Moment(day, plan.likes_until(day, batch), self._backlog, used))
         figures.write(self._folder)
 
     async def _backlog_bytes(self) -> int:
@@ -252,7 +249,7 @@ async def _patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 def _require_right(reply: list[Outcome] | ApiError, sent: Packed) -> None:
     """Nobody is over quota by the plan, and what was sent before is never counted again."""
     if isinstance(reply, ApiError):
-        raise RehearsalError(f"The store refused: {reply.code}, {reply}. Begin anew with --fresh.")
+        raise RehearsalError(f"The store refused: {reply.code}, {reply}. Begin again with --fresh.")
     statuses = b"".join([outcome.statuses for outcome in reply])
     counted, known = statuses.count(Status.counted), statuses.count(Status.already_liked)
     if counted + known < len(statuses) or (sent.again and counted):

@@ -288,8 +288,7 @@ async def serving(world: World) -> AsyncIterator[None]:
     """The services of a world, from prepared stores to the last process ended."""
     async with open_stores(world.addresses) as stores:
         world._stores = stores
-        await stores.ledger.migrate()
-        await stores.store.load_library()
+        await stores.prepare()
         world.apis = [await world.add("vote_api", f"api{n}") for n in range(2)]
         world.workers = [await world.add("tally_worker", f"worker{n}") for n in range(2)]
         world.results = await world.add("results_api", "results")

@@ -164,22 +164,6 @@ async def test_an_hour_of_the_timeline_holds_the_likes_of_that_hour(ledger: Ledg
     assert await ledger.hours(campaign.number) == [(NOON, 3), (NOON + timedelta(hours=1), 1)]
 
 
-async def test_likes_are_counted_window_by_window_and_their_bytes_told(
-    ledger: Ledger, campaign: StoredCampaign
-) -> None:
-    empty, _ = await ledger.size_on_disk(campaign.number)
-    await insert(ledger, campaign, entry((A, [1, 2]), (B, [1])), entry((A, [1]), at=NOON + timedelta(days=1)))
-
-    assert await ledger.recount_windows(campaign.number) == {
-        (date(2026, 11, 21), 1): 2,
-        (date(2026, 11, 21), 2): 1,
-        (date(2026, 11, 22), 1): 1,
-    }
-    rows, indexes = await ledger.size_on_disk(campaign.number)
-    assert rows >= empty + 2 * 8_192  # a page for each of two partitions
-    assert indexes > 0
-
-
 async def test_an_insert_that_is_rolled_back_leaves_neither_rows_nor_counts(
     ledger: Ledger, campaign: StoredCampaign
 ) -> None:

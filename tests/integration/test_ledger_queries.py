@@ -114,9 +114,7 @@ async def test_a_time_zone_that_postgres_does_not_know_is_found_out(ledger: Ledg
 # ---- plans ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["recount_ledger", "recount_identities", "recount_people", "recount_windows", "record", "has_likes"]
-)
+@pytest.mark.parametrize("name", ["recount_ledger", "recount_identities", "recount_people", "record", "has_likes"])
 async def test_a_query_over_the_ledger_reads_the_partitions_of_its_campaign_only(
     ledger: Ledger, sql: Sql, name: str
 ) -> None:

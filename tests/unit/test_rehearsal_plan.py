@@ -17,7 +17,7 @@ from loadtests.rehearsal.plan import (
     Packed,
     Plan,
 )
-from loadtests.shapes import DAYS, HOURS
+from loadtests.shapes import DAYS
 
 from dianzan.domain import wire
 from dianzan.domain.limits import LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
@@ -146,15 +146,6 @@ def test_few_candidates_draw_most_likes_and_all_draw_some() -> None:
     assert len(totals) == CANDIDATES
     assert sum(totals[:6]) > sum(totals) * 0.4
     assert 0 < totals[-1] < totals[0] / 20
-
-
-def test_the_evening_hour_holds_a_fifth_of_its_day() -> None:
-    plan = Plan(250_000_000, 7)
-    hours = Counter(plan.hour(3, batch) for batch in range(plan.batches(3)))
-
-    assert list(hours) == list(range(24))
-    assert hours[20] / plan.batches(3) == pytest.approx(HOURS[20] / sum(HOURS), abs=0.01)
-    assert plan.hour(3, plan.batches(3)) == 23
 
 
 def test_every_ballot_lies_in_the_shard_it_is_sent_to_and_no_call_is_too_large() -> None:

@@ -13,6 +13,7 @@ from loadtests.rehearsal.plan import Packed, Plan
 from loadtests.rehearsal.run import Rehearsal, _require_right, _rules
 from loadtests.shapes import DAYS
 
+from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Rules, State
 from dianzan.domain.errors import ApiError, Closed
 from dianzan.domain.wire import Outcome
@@ -29,8 +30,7 @@ def rehearsal(figures: Figures, rules: Rules = RULES, swept_through: date | None
         PLAN,
         figures,
         Path(),
-        store=NOBODY,
-        ledger=NOBODY,
+        Stores(NOBODY, NOBODY, NOBODY),
         client=NOBODY,
         meter=NOBODY,
         seen=NOBODY,

@@ -234,20 +234,6 @@ class Ledger:
         """Distinct voters per candidate, exactly; index 0 is the whole campaign."""
         return await self._per_candidate("recount_people", campaign)
 
-    async def recount_windows(self, campaign: int) -> dict[tuple[date, int], int]:
-        """Likes per (window, candidate) by counting the ledger's rows."""
-        records = await self._pool.fetch(queries()["recount_windows"], campaign, timeout=_READ_ALL_S)
-        return {(record["window_day"], record["candidate"]): record["likes"] for record in records}
-
-    async def size_on_disk(self, campaign: int) -> tuple[int, int]:
-        """Bytes of a campaign's rows, and of their indexes."""
-        record = await self._pool.fetchrow(queries()["size_on_disk"], campaign)
-        return (record["rows"] or 0, record["indexes"] or 0) if record else (0, 0)
-
-    async def server_version(self) -> str:
-        """Postgres's version."""
-        return str(await self._pool.fetchval(queries()["server_version"])).split()[0]
-
     async def record(self, campaign: int) -> AsyncIterator[tuple[date, int, bytes]]:
         """Every like as (window, candidate, voter), sorted by window and candidate, streamed by a cursor."""
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):

@@ -161,19 +161,6 @@ UNION ALL
 SELECT 0, count(DISTINCT voter) FROM likes WHERE campaign = $1
 ORDER BY 1;
 
--- name: recount_windows
--- Rows of the ledger per window and candidate.
-SELECT window_day, candidate, count(*) AS likes FROM likes WHERE campaign = $1 GROUP BY window_day, candidate;
-
--- name: size_on_disk
--- Bytes of a campaign's rows and of their indexes.
-SELECT sum(pg_table_size(oid))::bigint AS rows, sum(pg_indexes_size(oid))::bigint AS indexes
-FROM pg_class JOIN pg_inherits ON inhrelid = oid
-WHERE inhparent = 'likes'::regclass AND relname LIKE 'likes\_' || $1::smallint || '\_%';
-
--- name: server_version
-SELECT current_setting('server_version');
-
 -- name: insert_seal
 INSERT INTO seals (campaign, sealed_at, likes, people) VALUES ($1, now(), $2, $3);
 

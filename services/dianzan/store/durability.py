@@ -44,13 +44,6 @@ async def library_version(client: Redis) -> int | None:
         raise
 
 
-async def server_name(client: Redis) -> str:
-    """Which server this is, with its version."""
-    info = cast("Mapping[str, str]", await client.info("server"))
-    valkey = info.get("valkey_version")
-    return f"Valkey {valkey}" if valkey else f"Redis {info['redis_version']}"
-
-
 async def broken_promises(client: Redis, *, replicated: bool) -> list[str]:
     """Why this server does not keep its mode's promise, one sentence a reason; empty where it does."""
     found = await client.config_get(*DURABLE_SETTINGS)
@@ -134,12 +127,6 @@ async def room(client: Redis, streams: Sequence[str]) -> Room:
         info, *sizes = await pipeline.execute()
     limit = int(info["maxmemory"]) or int(info["total_system_memory"])
     return Room(int(info["used_memory"]) / limit, sum(size or 0 for size in sizes))
-
-
-async def memory_used(client: Redis) -> tuple[int, int]:
-    """Bytes a server's data takes now, and the most since the server started."""
-    info = cast("Mapping[str, int]", await client.info("memory"))
-    return int(info["used_memory"]), int(info["used_memory_peak"])
 
 
 def _text(value: object) -> str | None:
