@@ -23,6 +23,7 @@ from loadtests.bench.cores import Cores, on_core
 from loadtests.bench.errors import BenchError
 from loadtests.stores import Server
 
+CAMPAIGN = "bench"
 CANDIDATES = 64
 QUOTA = 10
 SETTLE_S_MAX = 60.0

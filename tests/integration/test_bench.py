@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loadtests.bench.contest import require_counted
 from loadtests.bench.errors import BenchError
 from loadtests.bench.figures import BY_KEY, FIGURES, Measured
-from loadtests.bench.likes import require_counted
 
 RUN_S_MAX = 110
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from loadtests.bench import closed_loop
 from loadtests.bench.errors import BenchError
+from loadtests.bench.groups.visible import delays
 from loadtests.bench.open_loop import Answers, percentile, play
-from loadtests.bench.visible import delays
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

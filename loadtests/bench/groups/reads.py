@@ -21,7 +21,7 @@ def measure(bed: Bed, scale: Scale) -> list[Measured]:
     """Both servers in turn; their bodies differ in size."""
     published(bed, "reads")
     with (
-        serving(bed, "loadtests.bench.hello", port_name="BENCH_PORT") as hello,
+        serving(bed, "loadtests.bench.peers.hello", port_name="BENCH_PORT") as hello,
         serving(bed, "results_api", port_name="DIANZAN_RESULTS_PORT") as results,
     ):
         kinds = {"hello": (hello, "/"), "results": (results, PATH)}

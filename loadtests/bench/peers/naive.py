@@ -13,7 +13,7 @@ import redis.asyncio as redis
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from loadtests.bench.hello import serve
+from loadtests.bench.peers.hello import serve
 
 
 class Like(BaseModel):

@@ -13,13 +13,12 @@ import uvloop
 from dianzan.domain.campaign import Document
 from dianzan.domain.wire import shard_of
 from dianzan.local.folder import HOST
-from loadtests.bench import likes
-from loadtests.bench.bed import Bed, published, serving
+from loadtests.bench.bed import CAMPAIGN, Bed, published, serving
 from loadtests.bench.errors import BenchError
 from loadtests.bench.figures import Measured
-from loadtests.bench.fixed_rate import like_requests
 from loadtests.bench.open_loop import Answers, percentile, play
 from loadtests.bench.options import Scale
+from loadtests.bench.requests import like_requests
 
 RATE = 5_000
 CONNECTIONS = 64
@@ -42,7 +41,7 @@ class _Results(msgspec.Struct):
 
 def measure(bed: Bed, scale: Scale) -> list[Measured]:
     """Likes at a fixed rate for some seconds, while the results are asked for fifty times a second."""
-    document = published(bed, likes.CAMPAIGN)
+    document = published(bed, CAMPAIGN)
     rounds, details = [], []
     with (
         serving(bed, "vote_api", port_name="DIANZAN_VOTE_PORT") as vote,
