@@ -1,11 +1,13 @@
-"""What a kept line says of the machine, the versions and the commit it was measured on."""
+"""The line that keeps a run, and what it says of the machine, the versions and the commit it was measured on."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,15 @@ def commit() -> str | None:
     except FileNotFoundError:
         return None
     return done.stdout.strip() or None
+
+
+def keep(path: Path, line: Mapping[str, Any]) -> None:
+    """Append one JSON line with this moment and this commit."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps({"at": at, "commit": commit(), **line}, ensure_ascii=False) + "\n")
+    print(f"figures kept in {path}")
 
 
 def _version(package: str) -> str | None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import httpx
+
 from loadtests.checks import Verdict
 from loadtests.load import journal, report, system
 from loadtests.load.chaos import killing_workers
@@ -25,11 +27,11 @@ from loadtests.system import SystemFailed
 
 def main() -> int:
     """Load, wait, judge."""
-    options = parse()
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that a system of our own is stopped too
     try:
+        options = parse()
         return _judge_again(options) if options.verdict_only else _load(options)
-    except (SystemFailed, OSError, ValueError) as error:
+    except (SystemFailed, httpx.HTTPError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
 

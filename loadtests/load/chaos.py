@@ -6,11 +6,12 @@ import os
 import random
 import subprocess
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 from loadtests.load import system
 from loadtests.load.journal import Target
@@ -66,33 +67,22 @@ class WorkerKiller:
 
 @contextmanager
 def killing_workers(target: Target, log: Path, seed: int) -> Iterator[WorkerKiller]:
-    """Kill workers meanwhile. Raises TargetError where not one was killed: then nothing was shown."""
+    """Kill workers meanwhile. Raises SystemFailed where not one was killed: then nothing was shown."""
     lines = system.dianzan(target.data, "env").split()
     killer = WorkerKiller(dict(line.split("=", 1) for line in lines), log, seed)
-    failures: list[BaseException] = []
-
-    def run() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(killer.run)
         try:
-            killer.run()
-        except (OSError, SystemFailed) as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run, name="worker-killer")
-    thread.start()
-    try:
-        yield killer
-    finally:
-        killer.stop()
-        thread.join()
-    if failures:
-        raise failures[0]
+            yield killer
+        finally:
+            killer.stop()
+    running.result()  # raises what has ended it early
     if not killer.kills:
         raise SystemFailed("No worker was killed in so short a run: give it more --seconds.")
 
 
 def _ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.HTTPError, OSError):
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=1).status_code == httpx.codes.OK
+    except httpx.TransportError:
         return False

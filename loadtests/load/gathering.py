@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+import httpx
 
 from loadtests.load import system
 from loadtests.load.journal import Story, Target
@@ -65,18 +64,12 @@ def _settle(story: Story) -> list[int]:
 
 def _ask(target: Target, token: str, candidates: tuple[str, ...]) -> tuple[int, Any]:
     """HTTP status and body of one like request; status 0 where no answer came."""
-    request = urllib.request.Request(  # noqa: S310 the address is the operator's own
-        f"{target.vote_url}/v1/campaigns/{target.campaign}/likes",
-        json.dumps({"candidates": candidates}).encode(),
-        {"content-type": "application/json", "authorization": f"Bearer {token}"},
-    )
+    url, headers = f"{target.vote_url}/v1/campaigns/{target.campaign}/likes", {"authorization": f"Bearer {token}"}
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S_MAX) as answer:  # noqa: S310
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, None
-    except OSError:
+        answer = httpx.post(url, json={"candidates": candidates}, headers=headers, timeout=ANSWER_S_MAX)
+    except httpx.TransportError:
         return 0, None
+    return answer.status_code, answer.json() if answer.status_code == httpx.codes.OK else None
 
 
 def _likes_of(story: Story, numbers: Mapping[int, int] | list[int]) -> set[tuple[str, str]]:

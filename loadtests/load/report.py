@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtests import machine
@@ -56,22 +54,13 @@ def show_errors(errors: Iterable[str]) -> None:
 
 def keep(options: Options, figures: Figures, verdict: Verdict, kills: int | None) -> None:
     """Append one JSON line with figures, machine, versions and commit."""
-    RUNS.parent.mkdir(parents=True, exist_ok=True)
     line = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "options": {name: _plain(value) for name, value in vars(options).items()},
+        "options": options.model_dump(mode="json"),
         "figures": {**asdict(figures), "reads_per_like": round(figures.reads_per_like, 2)},
         "worker_kills": kills,
         "holds": verdict.holds,
         "checks": {check.name: [check.expected, check.found, check.holds] for check in verdict.checks},
         "machine": machine.machine(),
         "versions": machine.versions(PACKAGES),
-        "commit": machine.commit(),
     }
-    with RUNS.open("a", encoding="utf-8") as runs:
-        runs.write(json.dumps(line, ensure_ascii=False) + "\n")
-    print(f"figures kept in {RUNS}")
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
+    machine.keep(RUNS, line)

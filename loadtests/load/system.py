@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import msgspec
 
 from loadtests.load.journal import Baseline, Target
@@ -49,8 +48,7 @@ def dianzan(data: str | None, *words: str, fails: bool = False) -> str:
 
 def get(url: str) -> Any:
     """A JSON document."""
-    with urllib.request.urlopen(url, timeout=ANSWER_S_MAX) as answer:  # noqa: S310 the address is the operator's own
-        return json.load(answer)
+    return httpx.get(url, timeout=ANSWER_S_MAX).raise_for_status().json()
 
 
 def tokens(target: Target, count: int) -> list[str]:
@@ -140,16 +138,7 @@ def _wait_served(system: System) -> None:
     """Both APIs read new campaigns within a second; without a token a known campaign answers 401, not 404."""
     paths = (f"{system.vote_url}/v1/campaigns/load/likes/mine", f"{system.results_url}/v1/campaigns/load/results")
     deadline = time.monotonic() + SERVED_S_MAX
-    while any(_status(address) == 404 for address in paths):
+    while any(httpx.get(path, timeout=ANSWER_S_MAX).status_code == httpx.codes.NOT_FOUND for path in paths):
         if time.monotonic() > deadline:
             raise SystemFailed(f"The campaign is not served after {SERVED_S_MAX} s.")
         time.sleep(0.1)
-
-
-def _status(address: str) -> int:
-    try:
-        with urllib.request.urlopen(address, timeout=ANSWER_S_MAX) as answer:  # noqa: S310
-            status: int = answer.status
-            return status
-    except urllib.error.HTTPError as error:
-        return error.code

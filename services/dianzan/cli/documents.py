@@ -42,24 +42,17 @@ class RecountDocument(msgspec.Struct):
     equal: bool
 
 
-class CandidateDocument(msgspec.Struct):
-    """One line of the roster as it was imported."""
-
-    code: str
-    name: str
-    kind: str
-    district: str
-    category: str
-
-
 class CampaignDocument(msgspec.Struct):
-    """What `dianzan campaign show --json` prints; `rules` are the campaign file's fields, defaults filled in."""
+    """What `dianzan campaign show --json` prints; `rules` are the campaign file's fields, defaults filled in.
+
+    `candidates` are the roster's lines.
+    """
 
     id: str
     state: State
     version: int
     rules: Mapping[str, Any]
-    candidates: list[CandidateDocument]
+    candidates: list[Candidate]
 
 
 def of_recount(campaign: str, counted: Recount, seal: Seal | None, differences: list[str]) -> RecountDocument:
@@ -73,8 +66,8 @@ def of_recount(campaign: str, counted: Recount, seal: Seal | None, differences: 
 
 def of_campaign(stored: StoredCampaign, candidates: Iterable[Candidate]) -> CampaignDocument:
     """The document of a campaign and its roster."""
-    rows = [CandidateDocument(each.code, each.name, each.kind, each.district, each.category) for each in candidates]
-    return CampaignDocument(stored.id, stored.state, stored.version, stored.rules.model_dump(mode="json"), rows)
+    rules = stored.rules.model_dump(mode="json")
+    return CampaignDocument(stored.id, stored.state, stored.version, rules, list(candidates))
 
 
 def show(document: msgspec.Struct) -> None:
