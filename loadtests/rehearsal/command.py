@@ -16,11 +16,11 @@ from dianzan.cli.stores import Stores, open_stores
 from dianzan.domain.errors import DianzanError
 from dianzan.store.nodes import open_client
 from loadtests import machine
-from loadtests.rehearsal.figures import LIKES, SEED, Figures, RehearsalError, begin_or_go_on
+from loadtests.rehearsal.figures import LIKES, SEED, Figures, begin_or_go_on
 from loadtests.rehearsal.measures import Meter, measure_ledger, store_version
 from loadtests.rehearsal.plan import Plan
-from loadtests.rehearsal.report import MB, Outcome, facts, markdown, picture
-from loadtests.rehearsal.run import CAMPAIGN, DRAIN_S_MAX, STORE, Moment, Rehearsal, Stopped
+from loadtests.rehearsal.report import Outcome, facts, markdown, picture
+from loadtests.rehearsal.run import CAMPAIGN, DRAIN_S_MAX, STORE, Rehearsal, Stopped
 from loadtests.rehearsal.verdict import judge
 from loadtests.stores import OwnStores, Server, opened, serving
 
@@ -72,12 +72,13 @@ async def _work(data: Path, figures: Figures, own: OwnStores, worker: Server) ->
     stopping = _stop_on_signal()
     plan = Plan(figures.likes, figures.seed)
     meter = Meter({STORE: own.embedded.valkey.pid, "worker": worker.pid, "PostgreSQL": own.embedded.postgres.pid})
+
+    def death() -> str | None:
+        return own.embedded.poll() or worker.death()
+
     client = open_client(own.addresses.redis_url)
     async with open_stores(own.addresses) as stores, client:
-        watch = _Watch(figures, own, worker)
-        rehearsal = Rehearsal(
-            plan, figures, data, stores, client=client, meter=meter, seen=watch.seen, stopping=stopping
-        )
+        rehearsal = Rehearsal(plan, figures, data, stores, client=client, meter=meter, death=death, stopping=stopping)
         await rehearsal.run()
         typer.echo("All likes are sent. Sealing and counting again; of 250 million likes that takes a while.")
         return await _judged(plan, stores, own.addresses.database_url, dict([await store_version(client)]))
@@ -95,26 +96,6 @@ def _stop_on_signal() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     return stopping
-
-
-class _Watch:
-    """Prints a line a day, and ends the rehearsal where a server or the worker has died."""
-
-    def __init__(self, figures: Figures, own: OwnStores, worker: Server) -> None:
-        self._figures, self._own, self._worker = figures, own, worker
-        self._day = -1
-
-    def seen(self, moment: Moment) -> None:
-        """Take what there is to see once a second. Raises RehearsalError with the log of who has died."""
-        dead = self._own.embedded.poll() or self._worker.death()
-        if dead:
-            raise RehearsalError(f"{dead}\nRun it again to go on.")
-        if moment.day != self._day:
-            self._day, figures = moment.day, self._figures
-            typer.echo(
-                f"day {moment.day + 1:>2}: {moment.sent:,} of {figures.likes:,} likes in {figures.seconds:,.0f} s, "
-                f"{moment.backlog:,} batches wait, store {moment.store / MB:,.0f} MB"
-            )
 
 
 async def _judged(plan: Plan, stores: Stores, database_url: str, store: dict[str, str]) -> Outcome:

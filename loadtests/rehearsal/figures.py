@@ -18,6 +18,7 @@ FILE: Final = "rehearsal.json"
 OWN: Final = ("valkey", "postgres", "logs", "run", FILE)  # what a rehearsal leaves in its folder
 LIKES: Final = 5_000_000
 SEED: Final = 2022
+MB: Final = 1_000_000
 BYTES_A_LIKE: Final = 200  # of disk: 142 in the ledger, the rest while a recount sorts
 BYTES_BESIDE: Final = 4_000_000_000  # write-ahead log, and the store's file while it is written again
 

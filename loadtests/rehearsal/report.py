@@ -8,11 +8,10 @@ from datetime import timedelta
 from typing import Final
 
 from loadtests.checks import Verdict
-from loadtests.rehearsal.figures import Day, Figures
+from loadtests.rehearsal.figures import MB, Day, Figures
 from loadtests.rehearsal.plan import CANDIDATES, QUOTA
 from loadtests.shapes import DAYS, HOURS
 
-MB: Final = 1_000_000
 WIDTH, PANEL, GAP, LEFT, TOP = 760, 120, 46, 66, 34  # of the picture, in pixels
 COLOUR: Final = ("#9db8d2", "#c0392b", "#4b7f52")
 FONT: Final = "font-family='sans-serif' font-size='12' fill='#333'"

@@ -11,7 +11,6 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
@@ -31,7 +30,7 @@ from dianzan.life.old_marks import drop_old_marks
 from dianzan.roster.candidates import Candidate
 from dianzan.store import durability, keys
 from dianzan.store.like_link import LikeCall, LikeLink
-from loadtests.rehearsal.figures import Day, Figures, RehearsalError
+from loadtests.rehearsal.figures import MB, Day, Figures, RehearsalError
 from loadtests.rehearsal.measures import Meter, memory_used
 from loadtests.rehearsal.plan import CANDIDATES, QUOTA, SHARDS, Packed, Plan
 from loadtests.shapes import DAYS
@@ -47,16 +46,6 @@ TRIES_MAX: Final = 60  # a second each: a store that stands still while it write
 STORE: Final = "store"  # the meter's name of the store's process
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What there is to see once a second: the day of the campaign, and how it goes."""
-
-    day: int
-    sent: int
-    backlog: int  # stream entries
-    store: int  # bytes
 
 
 class Stopped(Exception):
@@ -79,16 +68,17 @@ class Rehearsal:
         *,
         client: Redis,
         meter: Meter,
-        seen: Callable[[Moment], None],
+        death: Callable[[], str | None],
         stopping: asyncio.Event,
     ) -> None:
-        """`client` speaks to the one store server. `seen` is told how it goes once a second; what it raises ends it."""
+        """`client` speaks to the one store server. `death` says who has died, None while all run."""
         self._plan, self._figures, self._folder = plan, figures, folder
         self._store, self._ledger, self._lifecycle = stores.store, stores.ledger, stores.lifecycle
         self._client, self._link = client, LikeLink(client)
-        self._meter, self._seen, self._stopping = meter, seen, stopping
+        self._meter, self._death, self._stopping = meter, death, stopping
         self._looked_s = time.monotonic()
         self._backlog = 0
+        self._day_told = -1
 
     async def run(self) -> None:
         """Publish the campaign where it is not, and send all that is left. Raises Stopped once `stopping` is set."""
@@ -217,7 +207,9 @@ class Rehearsal:
     # ---- once a second ----------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        """Measure, tell how it goes, and write the figures."""
+        """Measure, say how it goes, and write the figures. Raises RehearsalError with the log of who has died."""
+        if dead := self._death():
+            raise RehearsalError(f"{dead}\nRun it again to go on.")
         figures, now_s = self._figures, time.monotonic()
         figures.seconds += now_s - self._looked_s
         figures.today_s += now_s - self._looked_s
@@ -226,9 +218,14 @@ class Rehearsal:
         figures.peak, figures.peak_rss = max(figures.peak, peak), max(figures.peak_rss, self._meter.rss(STORE))
         for name, seconds in self._meter.look().items():
             figures.cpu_s[name] = figures.cpu_s.get(name, 0.0) + seconds
-        plan, day = self._plan, min(figures.day, len(DAYS) - 1)
-        batch = figures.batch if day == figures.day else plan.batches(day)
-        self._seen(Moment(day, plan.likes_until(day, batch), self._backlog, used))
+        if figures.day != self._day_told and figures.day < len(DAYS):
+            self._day_told = figures.day
+            sent = self._plan.likes_until(figures.day, figures.batch)
+            print(
+                f"day {figures.day + 1:>2}: {sent:,} of {figures.likes:,} likes in {figures.seconds:,.0f} s, "
+                f"{self._backlog:,} batches wait, store {used / MB:,.0f} MB",
+                flush=True,
+            )
         figures.write(self._folder)
 
     async def _backlog_bytes(self) -> int:

@@ -33,7 +33,7 @@ def rehearsal(figures: Figures, rules: Rules = RULES, swept_through: date | None
         Stores(NOBODY, NOBODY, NOBODY),
         client=NOBODY,
         meter=NOBODY,
-        seen=NOBODY,
+        death=NOBODY,
         stopping=asyncio.Event(),
     )
     made._stored = StoredCampaign(1, rules, 2, State.published, 1, bytes(32), swept_through)
