@@ -31,7 +31,7 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
 
 
 def commit() -> str | None:
-    """The commit of this checkout, marked where files differ from it; None outside of one."""
+    """The commit of this checkout, marked if files differ from it; None outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

@@ -1,4 +1,4 @@
-"""Measures us beside ceilings and peers: `python -m loadtests.bench`; exit code 1 where a count is wrong."""
+"""Measures us beside ceilings and peers: `python -m loadtests.bench`; exit code 1 if a count is wrong."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def cast(bed: Bed, document: Document, likes: int, *, per_voter: int, beside: Se
     """Pack at least so many likes, then send them as vote APIs do, from the core that no server needs now.
 
     `beside`: further primaries; the shards are dealt out to all of them in turn. Returns the likes counted, and the
-    seconds from the first call to the last reply. Raises BenchError where one of them was not counted.
+    seconds from the first call to the last reply. Raises BenchError if one of them was not counted.
     """
     prepared = list(calls.packed(document, likes, per_voter=per_voter))
     replied = 0

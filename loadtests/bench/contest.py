@@ -52,7 +52,7 @@ def in_turn(bed: Bed, scale: Scale, found: Sequence[Contestant]) -> dict[str, Se
 def play(bed: Bed, scale: Scale, contestant: Contestant, seconds: float) -> tuple[Loaded, dict[str, Any]]:
     """One round of one contestant, from a store that holds none of its likes.
 
-    Raises BenchError where the store did not count what was answered.
+    Raises BenchError if the store did not count what was answered.
     """
     contestant.clear()
     pids = contestant.server.pid, bed.valkey_pid
@@ -78,7 +78,7 @@ def play(bed: Bed, scale: Scale, contestant: Contestant, seconds: float) -> tupl
 def require_counted(name: str, answers: int, counted: int, per_request: int, connections: int) -> None:
     """Every answer was of a new voter, so the store holds its likes; each connection may have left one unanswered.
 
-    Raises BenchError where it does not.
+    Raises BenchError if it does not.
     """
     least, most = answers * per_request, (answers + connections) * per_request
     if not least <= counted <= most:

@@ -1,4 +1,4 @@
-"""Runs a load and its verdict: `python -m loadtests.load`; exit code 1 where anything differs."""
+"""Runs a load and its verdict: `python -m loadtests.load`; exit code 1 if anything differs."""
 
 from __future__ import annotations
 

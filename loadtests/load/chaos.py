@@ -67,7 +67,7 @@ class WorkerKiller:
 
 @contextmanager
 def killing_workers(target: Target, log: Path, seed: int) -> Iterator[WorkerKiller]:
-    """Kill workers meanwhile. Raises SystemFailed where not one was killed: then nothing was shown."""
+    """Kill workers meanwhile. Raises SystemFailed if not one was killed: then nothing was shown."""
     lines = system.dianzan(target.data, "env").split()
     killer = WorkerKiller(dict(line.split("=", 1) for line in lines), log, seed)
     with ThreadPoolExecutor(1) as thread:

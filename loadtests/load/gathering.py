@@ -63,7 +63,7 @@ def _settle(story: Story) -> list[int]:
 
 
 def _ask(target: Target, token: str, candidates: tuple[str, ...]) -> tuple[int, Any]:
-    """HTTP status and body of one like request; status 0 where no answer came."""
+    """HTTP status and body of one like request; status 0 if no answer came."""
     url, headers = f"{target.vote_url}/v1/campaigns/{target.campaign}/likes", {"authorization": f"Bearer {token}"}
     try:
         answer = httpx.post(url, json={"candidates": candidates}, headers=headers, timeout=ANSWER_S_MAX)

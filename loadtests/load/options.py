@@ -19,7 +19,7 @@ Positive = Annotated[float, Field(gt=0, lt=1e6)]
 
 
 class Options(BaseSettings):
-    """Load with a verdict; exit code 1 where it differs."""
+    """Load with a verdict; exit code 1 if it differs."""
 
     model_config = SettingsConfigDict(
         env_prefix="LOADTEST_",
@@ -57,5 +57,5 @@ class Options(BaseSettings):
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Read the command line. Raises ValueError, or exits with 2, where it does not fit together."""
+    """Read the command line. Raises ValueError, or exits with 2, if it does not fit together."""
     return Options(_cli_parse_args=True if arguments is None else list(arguments))  # type: ignore[call-arg]

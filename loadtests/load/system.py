@@ -36,7 +36,7 @@ class Recounted(msgspec.Struct):
 
 
 def dianzan(data: str | None, *words: str, fails: bool = False) -> str:
-    """What a `dianzan` command prints. Raises SystemFailed where it fails, unless it `fails` to say something.
+    """What a `dianzan` command prints. Raises SystemFailed if it fails, unless it `fails` to say something.
 
     A data folder that is named comes before store URLs that happen to be set.
     """
@@ -74,7 +74,7 @@ def published(target: Target) -> tuple[dict[str, int], int]:
 
 
 def baseline(target: Target) -> Baseline:
-    """What the campaign holds before the run. Raises SystemFailed where it does not come to rest."""
+    """What the campaign holds before the run. Raises SystemFailed if it does not come to rest."""
     before = until(lambda: recount(target), lambda found: found.waiting == 0, REST_S_MAX)
     wanted = before.likes["counts"]
     by_candidate, total = until(lambda: published(target), lambda found: found[1] == wanted, REST_S_MAX)

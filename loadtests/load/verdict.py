@@ -111,7 +111,7 @@ def _each_counted_once(evidence: Evidence) -> Check:
 
 
 def _standing_likes_were_counted(evidence: Evidence) -> Check:
-    # A like may stand without a `counted` answer only where that answer was lost on its way.
+    # A like may stand without a `counted` answer only if that answer was lost on its way.
     never = [
         f"{identity}: already_liked, but no answer said counted and none was lost"
         for identity in evidence.receipts

@@ -1,4 +1,4 @@
-"""Runs a rehearsal: `python -m loadtests.rehearsal`; exit code 1 where a single like differs."""
+"""Runs a rehearsal: `python -m loadtests.rehearsal`; exit code 1 if a single like differs."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def rehearse(
     *,
     fresh: Annotated[bool, typer.Option("--fresh", help="First remove an earlier rehearsal from the folder.")] = False,
 ) -> None:
-    """Rehearse a 20-day campaign through real stores and worker; exit code 1 where a single like differs.
+    """Rehearse a 20-day campaign through real stores and worker; exit code 1 if a single like differs.
 
     250 million likes take 36 GB of disk and an hour on two cores. Stopped or killed at any point it goes on
     when the same is run again.
@@ -99,7 +99,7 @@ def _stop_on_signal() -> asyncio.Event:
 
 
 async def _judged(plan: Plan, stores: Stores, database_url: str, store: dict[str, str]) -> Outcome:
-    """Seal, and compare with the plan. Raises CampaignError where the seal itself finds a difference."""
+    """Seal, and compare with the plan. Raises CampaignError if the seal itself finds a difference."""
     began_s = time.monotonic()
     counted, sealed = await stores.lifecycle.seal(CAMPAIGN, drain_s_max=DRAIN_S_MAX)
     stored = await stores.lifecycle.stored(CAMPAIGN)

@@ -63,7 +63,7 @@ class Figures(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """Those of a folder, None where it has none. Raises RehearsalError where they cannot be read."""
+        """Those of a folder, None if it has none. Raises RehearsalError if they cannot be read."""
         path = folder / FILE
         if not path.exists():
             return None
@@ -78,7 +78,7 @@ class Figures(BaseModel):
 
 
 def begin_or_go_on(folder: Path, likes: int | None, seed: int | None, *, fresh: bool) -> Figures:
-    """Those of the rehearsal in the folder, or new ones. Raises RehearsalError where the folder is another's."""
+    """Those of the rehearsal in the folder, or new ones. Raises RehearsalError if the folder is another's."""
     if fresh and (folder / FILE).exists():
         _clear(folder)
         return _begun(folder, likes, seed)

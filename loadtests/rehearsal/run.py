@@ -81,7 +81,7 @@ class Rehearsal:
         self._day_told = -1
 
     async def run(self) -> None:
-        """Publish the campaign where it is not, and send all that is left. Raises Stopped once `stopping` is set."""
+        """Publish the campaign if it is not, and send all that is left. Raises Stopped once `stopping` is set."""
         self._stored, self._document = await self._published()
         left = range(await self._first_day(), len(DAYS))
         try:
@@ -159,7 +159,7 @@ class Rehearsal:
     # ---- a batch ----------------------------------------------------------------------------------------------------
 
     async def _send(self, day: int, packed: Sequence[Packed]) -> None:
-        """Send a batch until the store has decided all of it. Raises RehearsalError where it refuses or errs."""
+        """Send a batch until the store has decided all of it. Raises RehearsalError if it refuses or errs."""
         for _ in range(TRIES_MAX):
             refused = await self._try(self._calls(day, packed), packed)
             if refused is None:
@@ -169,7 +169,7 @@ class Rehearsal:
         raise RehearsalError(f"The store does not take likes: {refused}")
 
     async def _try(self, calls: Sequence[LikeCall], packed: Sequence[Packed]) -> Unavailable | None:
-        """None once decided; else why nothing, or nobody knows what, was counted."""
+        """None once decided; otherwise why nothing, or nobody knows what, was counted."""
         try:
             replies = await self._link.send(calls)
         except Unavailable as error:
@@ -190,7 +190,7 @@ class Rehearsal:
         ]
 
     async def _until_room(self) -> None:
-        """Look where it is time, and wait while more than BACKLOG_ENTRIES_MAX entries wait for the ledger."""
+        """Look if it is time, and wait while more than BACKLOG_ENTRIES_MAX entries wait for the ledger."""
         while True:
             if self._stopping.is_set():
                 raise Stopped

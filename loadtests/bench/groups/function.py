@@ -70,7 +70,7 @@ def growth(bed: Bed, scale: Scale) -> list[Measured]:
 
 
 def _forget(bed: Bed, document: Document) -> int:
-    """Bytes that become free where a campaign's likes are forgotten, those in the streams not counted."""
+    """Bytes that become free when a campaign's likes are forgotten, those in the streams not counted."""
     bed.drain(document)
     before = used(bed)
     bed.clear(document)

@@ -48,7 +48,7 @@ def _cost(series: Series) -> str:
 
 @contextmanager
 def contestants(bed: Bed, scale: Scale) -> Iterator[tuple[list[Contestant], str]]:
-    """Start everybody; the second is why nginx is not there, empty where it is."""
+    """Start everybody; the second is why nginx is not there, empty if it is."""
     document = published(bed, CAMPAIGN)
     pool = wrk.voters(bed.folder, document, scale.voters_max)
     missing = ""

@@ -1,4 +1,4 @@
-"""Figure 13: two vote API processes on two cores against one; the store has no core of its own where there are two."""
+"""Figure 13: two vote API processes on two cores against one; the store has no core of its own if there are two."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def delays(answers: Answers, codes: Sequence[str], seen: Seen) -> list[float]:
     """Seconds from each answer to the first document that shows it, sorted.
 
     All likes of one candidate are of one shard, and a shard's likes become visible in the order in which they were
-    counted: so the k-th of a candidate is visible once k are shown, but for likes of one batch that change places.
+    counted: so the k-th of a candidate is visible once k are shown, except that likes of one batch change places.
     """
     answered: dict[str, list[float]] = defaultdict(list)
     for code, at in zip(codes, answers.answered, strict=True):

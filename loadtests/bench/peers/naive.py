@@ -1,4 +1,4 @@
-"""The service most people write: a typed FastAPI route, one SADD a like, one HINCRBY where it was new.
+"""The service most people write: a typed FastAPI route, one SADD a like, one HINCRBY if it was new.
 
 It checks no token, has no window, quota, receipt, ledger or metrics, and a process killed between its two commands
 loses a like. Its store is the same, with the same `appendfsync always`.

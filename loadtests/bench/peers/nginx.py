@@ -28,7 +28,7 @@ START_S_MAX = 10.0
 
 @contextmanager
 def serving(bed: Bed, document: Document) -> Iterator[Server]:
-    """One nginx process on the server's core. Raises Skipped where nginx or its Lua module is not installed."""
+    """One nginx process on the server's core. Raises Skipped if nginx or its Lua module is not installed."""
     program = shutil.which("nginx")
     if program is None or not all((MODULES / name).is_file() for name in NEEDED):
         raise Skipped("nginx with Lua is not installed: apt install nginx-light libnginx-mod-http-lua")
