@@ -30,13 +30,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that a system of our own is stopped too
     try:
         options = parse()
-        return _judge_again(options) if options.verdict_only else _load(options)
+        holds = _verdict(options).holds if options.verdict_only else _load(options)
     except (SystemFailed, httpx.HTTPError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
+    return 0 if holds else 1
 
 
-def _load(options: Options) -> int:
+def _load(options: Options) -> bool:
     print(f"seed {options.seed}, {options.seconds:g} s, {options.likes_per_second:g} like requests a second on average")
     with tempfile.TemporaryDirectory(prefix="dianzan-load-") as folder, _target(options, Path(folder)) as target:
         figures, kills = _generate(options, target, Path(folder))
@@ -44,7 +45,7 @@ def _load(options: Options) -> int:
         report.show_errors(figures.errors)
         verdict = _verdict(options)
     report.keep(options, figures, verdict, kills)
-    return 0 if verdict.holds and not figures.errors else 1
+    return verdict.holds and not figures.errors
 
 
 def _generate(options: Options, target: Target, folder: Path) -> tuple[Figures, int | None]:
@@ -55,10 +56,6 @@ def _generate(options: Options, target: Target, folder: Path) -> tuple[Figures, 
         with killing as killer:
             figures = generate(options, target, tokens, written)
     return figures, killer.kills if killer else None
-
-
-def _judge_again(options: Options) -> int:
-    return 0 if _verdict(options).holds else 1
 
 
 def _verdict(options: Options) -> Verdict:

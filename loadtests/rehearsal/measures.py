@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import asyncpg
 import psutil
 from redis.asyncio import Redis
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 SENDER: Final = "sender"
 READ_ALL_S_MAX: Final = 86_400.0  # 250 million rows take minutes, two billion on a slow disk hours
@@ -76,25 +72,13 @@ class LedgerMeasures:
 
 async def measure_ledger(url: str, campaign: int) -> LedgerMeasures:
     """Read every row of a campaign by its number, past the project's own edge, and look at its tables."""
-    async with _connected(url) as connection:
+    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool, pool.acquire() as connection:
         by_window = await connection.fetch(_query("windows"), campaign, timeout=READ_ALL_S_MAX)
         size = await connection.fetchrow(_query("size_on_disk"), campaign)
         assert size is not None
-        return LedgerMeasures(
-            {(row["window_day"], row["candidate"]): row["likes"] for row in by_window},
-            size["rows"],
-            size["indexes"],
-            str(connection.get_settings().server_version).split()[0],
-        )
-
-
-@asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(url, ssl=False)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+        windows = {(row["window_day"], row["candidate"]): row["likes"] for row in by_window}
+        version = str(connection.get_settings().server_version).split()[0]
+        return LedgerMeasures(windows, size["rows"], size["indexes"], version)
 
 
 def _query(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import typer
-from loadtests.rehearsal.command import rehearse
+from loadtests.rehearsal.__main__ import rehearse
 from loadtests.rehearsal.figures import FILE, LIKES, OWN, SEED, Figures, RehearsalError, begin_or_go_on
 from typer.testing import CliRunner
 
