@@ -124,20 +124,19 @@ def test_a_voter_likes_one_to_ten_candidates_a_day_in_visits_of_at_most_five() -
 
 
 def test_voters_come_back_on_other_days_and_new_ones_come_too() -> None:
+    plan = Plan(LIKES_PER_BATCH * 100, 7)
     by_day = [
-        {hashed for _, hashed, _ in group} for _, group in itertools.groupby(likes(LARGE_DAYS, again=False), day_of)
+        {
+            hashed
+            for batch, shard in itertools.product(range(plan.batches(day)), range(SHARDS))
+            for hashed in plan.voters(day, batch, shard, len(plan.slates(day, batch, shard)))
+        }
+        for day in range(6)
     ]
 
     for yesterday, today in itertools.pairwise(by_day):
         assert yesterday & today
         assert today - yesterday
-
-
-LARGE_DAYS = Plan(LIKES_PER_BATCH * 100, 7)
-
-
-def day_of(like: Like) -> int:
-    return like[0]
 
 
 def test_few_candidates_draw_most_likes_and_all_draw_some() -> None:
