@@ -53,7 +53,9 @@ async def test_the_stores_of_a_running_system_can_be_handed_to_another_process(c
 
 @pytest.mark.timeout(RUN_S_MAX + 10)
 async def test_a_system_of_its_own_passes(tmp_path: Path) -> None:
-    status, printed = await load("--seconds", "3", "--seed", "1", "--journal", tmp_path / "journal.jsonl")
+    status, printed = await load(
+        "--seconds", "3", "--reads-per-like", "20", "--seed", "1", "--journal", tmp_path / "journal.jsonl"
+    )
     assert status == 0, printed
     assert "no difference" in printed
     assert "seed 1" in printed
