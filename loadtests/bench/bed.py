@@ -15,6 +15,7 @@ import redis
 
 from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Document, Rules
+from dianzan.domain.shard import Shard
 from dianzan.local.stores import StoreAddresses
 from dianzan.roster.candidates import Candidate
 from dianzan.store import keys
@@ -48,8 +49,8 @@ class Bed:
     def clear(self, document: Document) -> None:
         """Forget every like of a campaign, but keep its gates open; then bring the store to rest."""
         for shard in range(document.rules.shards):
-            found = self.valkey.scan_iter(match=keys.tag(document.rules.id, shard) + ":*", count=10_000)
-            self._unlink([key for key in found if key != keys.gate(document.rules.id, shard)])
+            found = self.valkey.scan_iter(match=keys.tag(Shard(document.rules.id, shard)) + ":*", count=10_000)
+            self._unlink([key for key in found if key != keys.gate(Shard(document.rules.id, shard))])
         self.settle()
 
     def drop(self, pattern: str) -> None:
@@ -60,7 +61,7 @@ class Bed:
     def drain(self, document: Document) -> None:
         """Remove the streams alone, as if a worker had taken them."""
         shards = range(document.rules.shards)
-        self._unlink([keys.stream(document.rules.id, shard) for shard in shards])
+        self._unlink([keys.stream(Shard(document.rules.id, shard)) for shard in shards])
         self._until_idle()
 
     def settle(self) -> None:
@@ -75,7 +76,7 @@ class Bed:
 
     def _counted(self, document: Document) -> int:
         shards = range(document.rules.shards)
-        found = [self.valkey.hvals(keys.counts(document.rules.id, shard)) for shard in shards]
+        found = [self.valkey.hvals(keys.counts(Shard(document.rules.id, shard))) for shard in shards]
         return sum(int(likes) for shard in found for likes in shard)
 
     def _unlink(self, names: list[str]) -> None:

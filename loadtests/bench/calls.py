@@ -12,6 +12,7 @@ from hiredis import pack_command
 from dianzan.domain import wire
 from dianzan.domain.campaign import Document
 from dianzan.domain.limits import LIKES_PER_CALL_MAX
+from dianzan.domain.shard import Shard
 from dianzan.domain.voters import VOTER_BYTES, Voter, VoterClass
 from dianzan.domain.windows import now_ms
 from dianzan.store import keys
@@ -67,8 +68,12 @@ def _ballots(document: Document, shard: int, voters: int, tails: Sequence[bytes]
 
 def _call(document: Document, shard: int, ballots: bytes, likes: int) -> Call:
     campaign, window = document.rules.id, document.rules.window_at(now_ms())
-    names = [keys.gate(campaign, shard), keys.counts(campaign, shard), keys.stream(campaign, shard)]
-    names.append(keys.marks_prefix(campaign, shard, window.day))
+    names = [
+        keys.gate(Shard(campaign, shard)),
+        keys.counts(Shard(campaign, shard)),
+        keys.stream(Shard(campaign, shard)),
+    ]
+    names.append(keys.marks_prefix(Shard(campaign, shard), window.day))
     bounds = (document.version, window.day, window.start_ms, window.end_ms, _SENT)
     command: bytes = pack_command(("FCALL", "like_v1", len(names), *names, *bounds, os.urandom(8), ballots))  # type: ignore[arg-type]
     head, _sent, tail = command.partition(b"$13\r\n" + _SENT)

@@ -101,7 +101,7 @@ def _stop_on_signal() -> asyncio.Event:
 async def _judged(plan: Plan, stores: Stores, database_url: str, store: dict[str, str]) -> Outcome:
     """Seal, and compare with the plan. Raises CampaignError if the seal itself finds a difference."""
     began_s = time.monotonic()
-    counted, sealed = await stores.lifecycle.seal(CAMPAIGN, drain_s_max=DRAIN_S_MAX)
+    counted, sealed = await stores.sealer.seal(CAMPAIGN, drain_s_max=DRAIN_S_MAX)
     stored = await stores.lifecycle.stored(CAMPAIGN)
     ledger = await measure_ledger(database_url, stored.number)
     expected = plan.expected()

@@ -17,15 +17,17 @@ from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from dianzan.cli.stores import Stores
-from dianzan.domain.campaign import Document, Rules, State, parse_rules
-from dianzan.domain.errors import ApiError, Unavailable
+from dianzan.domain.campaign import Document, Rules, State
+from dianzan.domain.campaign_file import parse_rules
+from dianzan.domain.errors import ApiError, StoreError, Unavailable
 from dianzan.domain.limits import MARKS_KEPT_DAYS
+from dianzan.domain.shard import Shard
 from dianzan.domain.windows import Window, now_ms
 from dianzan.domain.wire import Outcome, Status
-from dianzan.ledger.ledger import StoredCampaign
+from dianzan.ledger.records import StoredCampaign
+from dianzan.life.drain import drain
 from dianzan.life.old_marks import drop_old_marks
 from dianzan.roster.candidates import Candidate
 from dianzan.store import durability, keys
@@ -90,7 +92,7 @@ class Rehearsal:
                 await self._send_day(day)
                 await self._end(day)
             if left:  # measured until the ledger holds the last like, for that is the worker's part
-                await self._lifecycle.drain(self._stored, range(SHARDS), DRAIN_S_MAX)
+                await drain(self._store.streams, self._stored.shards, DRAIN_S_MAX)
                 await self._look()
         finally:
             await self._link.close()
@@ -98,14 +100,14 @@ class Rehearsal:
     # ---- the campaign -----------------------------------------------------------------------------------------------
 
     async def _published(self) -> tuple[StoredCampaign, Document]:
-        stored = await self._ledger.campaign(CAMPAIGN)
+        stored = await self._ledger.campaigns.one(CAMPAIGN)
         if stored is None or stored.state is State.draft:
             await self._lifecycle.create(stored.rules if stored else _rules(self._plan))
             await self._lifecycle.import_candidates(CAMPAIGN, _roster())
             await self._lifecycle.publish(CAMPAIGN)
             self._figures.empty = (await memory_used(self._client))[0]
         stored = await self._lifecycle.stored(CAMPAIGN)
-        return stored, await self._ledger.document(stored)
+        return stored, await self._ledger.campaigns.document(stored)
 
     async def _first_day(self) -> int:
         """The day to go on with; without the figures' word the first one whose marks were not swept."""
@@ -186,7 +188,8 @@ class Rehearsal:
         window = Window(named.day, now - HOUR_MS, now + HOUR_MS, named.resets_at)
         version = self._document.version
         return [
-            LikeCall(CAMPAIGN, each.shard, version, window, os.urandom(8), each.ballots, each.sizes) for each in packed
+            LikeCall(Shard(CAMPAIGN, each.shard), version, window, os.urandom(8), each.ballots, each.sizes)
+            for each in packed
         ]
 
     async def _until_room(self) -> None:
@@ -197,7 +200,7 @@ class Rehearsal:
             if time.monotonic() - self._looked_s >= LOOK_EVERY_S:
                 await self._look()
             began_s = time.monotonic()
-            waiting = await _patiently(lambda: self._store.backlog(CAMPAIGN, SHARDS))
+            waiting = await _patiently(lambda: self._store.streams.backlog(self._stored.shards))
             self._backlog = sum(entries or 0 for entries in waiting)
             if self._backlog <= BACKLOG_ENTRIES_MAX:
                 return
@@ -229,7 +232,7 @@ class Rehearsal:
         figures.write(self._folder)
 
     async def _backlog_bytes(self) -> int:
-        streams = [keys.stream(CAMPAIGN, shard) for shard in range(SHARDS)]
+        streams = [keys.stream(Shard(CAMPAIGN, shard)) for shard in range(SHARDS)]
         return (await durability.room(self._client, streams)).backlog
 
 
@@ -238,7 +241,7 @@ async def _patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
     for _ in range(TRIES_MAX - 1):
         try:
             return await ask()
-        except (RedisError, OSError, TimeoutError):
+        except StoreError:
             await asyncio.sleep(LOOK_EVERY_S)
     return await ask()
 

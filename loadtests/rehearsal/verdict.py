@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from dianzan.ledger.ledger import Seal
+from dianzan.ledger.records import Seal
 from dianzan.life.recount import Recount
 from loadtests.checks import Check, Verdict, same
 from loadtests.rehearsal.plan import Expected

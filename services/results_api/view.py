@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from dianzan.domain.campaign import State
-from dianzan.domain.errors import CampaignUnknown, CandidateUnknown, ResultsUnavailable
+from dianzan.domain.errors import CampaignUnknown, CandidateUnknown, LedgerAway, ResultsUnavailable
 from dianzan.domain.limits import SNAPSHOT_EVERY_S
 from dianzan.domain.ranking import ranked
-from dianzan.ledger.ledger import AWAY, Ledger, Seal, StoredCampaign, Tally
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.records import Seal, StoredCampaign, Tally
 from dianzan.process import logs, metrics
 from dianzan.roster.candidates import Candidate
 from results_api.rendered import Rendered
@@ -100,8 +101,8 @@ class Snapshots:
             started = time.perf_counter()
             try:
                 await self.refresh()
-            except AWAY as error:
-                _log.warning("the last counts go on being served", reason=f"{type(error).__name__}: {error}")
+            except LedgerAway as error:
+                _log.warning("the last counts go on being served", reason=str(error))
             took_s = time.perf_counter() - started
             metrics.SNAPSHOT_SECONDS.observe(took_s)
             # A Postgres so slow that a reading takes longer has half of its time for others.
@@ -110,8 +111,8 @@ class Snapshots:
     async def refresh(self) -> None:
         """Read all published campaigns; render those whose numbers or rules changed, and tell of those."""
         published: dict[str, Published] = {}
-        tallies = await self._ledger.tallies()
-        for stored in await self._ledger.campaigns():
+        tallies = await self._ledger.tallies.all()
+        for stored in await self._ledger.campaigns.all():
             if stored.state is not State.draft:
                 # Nothing of a hidden campaign may change with its likes, not even how often it is rendered (`as_of`).
                 tally = {} if stored.hidden else tallies.get(stored.number, {})
@@ -137,10 +138,10 @@ class Snapshots:
         return await self._publish(stored, tally)
 
     async def _publish(self, stored: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
-        seal = await self._ledger.seal(stored.number) if stored.state is State.sealed else None
+        seal = await self._ledger.campaigns.seal(stored) if stored.state is State.sealed else None
         candidates = await self._roster(stored)
         numbers = numbers_of(stored, seal, candidates, tally)
-        hours = None if numbers.by_index is None else await self._ledger.hours(stored.number)
+        hours = None if numbers.by_index is None else await self._ledger.tallies.hours(stored)
         if numbers.likes is not None:
             metrics.PUBLISHED_LIKES.labels(stored.id).set(numbers.likes)
         return render(stored, candidates, numbers, hours, tally)
@@ -149,7 +150,7 @@ class Snapshots:
         # With stories up to 100 MB, and counts change four times a second: read once a version, which imports raise.
         version, candidates = self._rosters.get(stored.number, (0, {}))
         if version != stored.version:
-            candidates = await self._ledger.candidates(stored.number)
+            candidates = await self._ledger.campaigns.candidates(stored)
             self._rosters[stored.number] = (stored.version, candidates)
         return candidates
 

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from dianzan.ledger.ledger import Ledger
-from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.restore import Restorer
 from dianzan.process import background, faults
 from dianzan.store.nodes import connect
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tally_worker.bucket_fill import BucketGauge
-from tally_worker.comparison import Reconciler
-from tally_worker.flush import Consumer, FlushLoop
+from tally_worker.comparison import Comparison, Reconciler
+from tally_worker.flush import Consumer
+from tally_worker.flush_loop import FlushLoop
 from tally_worker.operations import router
 from tally_worker.settings import WorkerSettings
 from tally_worker.sweep import Sweeper
@@ -29,14 +29,15 @@ def create_app(settings: WorkerSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         ledger = await Ledger.connect(settings.database_url)
-        store = VoteStore(connect(settings.redis_url, replicated=settings.store_mode == "replicated"))
+        store = Store(connect(settings.redis_url, replicated=settings.store_mode == "replicated"))
         consumer = Consumer(store, ledger, keep_s=settings.keep_committed_s)
         loop = FlushLoop(consumer, ledger, store, flush_every_s=settings.flush_every_s)
         app.state.loop = loop
         flushing = background.spawn("flush", loop.run())
         sweeping = background.spawn("sweep", Sweeper(store, ledger).run())
-        restorer = Restorer(store, ledger, Lifecycle(store, ledger))
-        reconciling = background.spawn("reconcile", Reconciler(store, ledger, consumer, restorer).run(loop.disturbed))
+        comparison = Comparison(store, ledger, consumer)
+        reconciler = Reconciler(store, ledger, comparison, Restorer(store, ledger))
+        reconciling = background.spawn("reconcile", reconciler.run(loop.disturbed))
         sampling = background.spawn("gauge", BucketGauge(store, ledger).run())
         yield
         loop.stop()

@@ -3,23 +3,129 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
 
-from redis.exceptions import RedisError
-
+from dianzan.domain import wire
 from dianzan.domain.campaign import State
-from dianzan.domain.errors import CampaignError, StoreError
-from dianzan.ledger.ledger import AWAY, REFUSED, Ledger, StoredCampaign
+from dianzan.domain.errors import CampaignError, EntryUndecodable, LedgerAway, LedgerRefuses, StoreError
+from dianzan.domain.limits import ENTRIES_PER_FLUSH_MAX, KEPT_PER_READ, LIKES_PER_FLUSH_MAX
+from dianzan.domain.shard import Shard
+from dianzan.domain.wire import Entry
+from dianzan.ledger.flush import ShardFlush
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.records import StoredCampaign
 from dianzan.life.restore import Restorer
 from dianzan.process import logs, metrics
-from dianzan.store.vote_store import VoteStore
-from tally_worker.flush import Consumer, find_nodes
+from dianzan.store.store import Store
+from dianzan.store.streams import RawEntry
+from tally_worker.flush import Consumer
 
 _log = logs.get(__name__)
 
-RECONCILE_EVERY_S = 60.0
-SETTLE_S = 2.0  # after a disturbance; a failover has then named its primary, or this look is put off
-DRAIN_S_MAX = 30.0
+RECONCILE_EVERY_S: Final = 60.0  # a minute of likes is the most that a store behind the ledger counts twice
+SETTLE_S: Final = 2.0  # after a disturbance; a failover has then named its primary, or this look is put off
+DRAIN_S_MAX: Final = 30.0  # of a shard's stream before it is rebuilt; it takes no likes, and a flush takes 0.2 s
+LOCK_TRIES, LOCK_PAUSE_S = 20, 0.05  # a second: longer than another worker's flush of a full page, 0.2 s
+
+Drift = dict[int, int]  # candidate index -> likes by which the store is ahead of the ledger (behind: negative)
+
+
+class Comparison:
+    """Tells by how many likes a shard's store and ledger differ, and puts back what the ledger has lost."""
+
+    def __init__(self, store: Store, ledger: Ledger, consumer: Consumer) -> None:
+        self._store, self._ledger, self._consumer = store, ledger, consumer
+
+    async def drift(self, campaign: StoredCampaign, shard: Shard) -> Drift | None:
+        """By how many likes of each candidate the store is ahead of the ledger; equal candidates are left out.
+
+        If it is ahead, what is kept of the shard is put back into the ledger first. Kept entries are dropped only
+        here, when nothing is missing, and by their age when the comparison began: while Postgres is away they stay,
+        however long, until it has been seen whether it came back older.
+
+        None if nothing can be said now; see `_compare`.
+        """
+        keep_s = self._consumer.keep_s
+        if not keep_s:
+            return await self._compare(campaign, shard)
+        began_ms = await self._store.clock_ms(shard)
+        drift = await self._compare(campaign, shard)
+        if drift and max(drift.values()) > 0:
+            await self.put_back(campaign, shard)
+            drift = await self._compare(campaign, shard)
+        if drift == {}:
+            await self._store.streams.drop_kept(shard, began_ms - int(keep_s * 1000))
+        return drift
+
+    async def put_back(self, campaign: StoredCampaign, shard: Shard) -> None:
+        """Insert what is kept of a shard, a page a transaction; what the ledger has adds zero.
+
+        Kept entries were all counted by this store, so what they add brings the ledger no further than the store.
+        If it breaks off it is done again; if another worker keeps the lock it is left to the next comparison.
+        """
+        inserted = 0
+        after: bytes | None = None
+        while True:
+            async with self._locked(campaign, shard) as flush:
+                if flush is None:
+                    break
+                # Read inside the lock: a restore that gives likes up has cleared them, or waits for this page.
+                page = await self._store.streams.read_kept(shard, KEPT_PER_READ, after=after)
+                if not page:
+                    break
+                entries = [entry for raw in page if (entry := self._consumer.unpack(shard, raw)) is not None]
+                added = await self._consumer.insert(flush, shard, entries)
+            after = page[-1][0]
+            metrics.PUT_BACK.labels(campaign.id).inc(added)
+            inserted += added
+        if inserted:
+            _log.error(
+                "likes that the ledger had lost are put back", campaign=campaign.id, shard=shard.number, likes=inserted
+            )
+
+    async def _compare(self, campaign: StoredCampaign, shard: Shard) -> Drift | None:
+        """What `drift` says, before anything is put back.
+
+        A flush that compares on its way. The store's counters and its whole stream are read at one instant, when the
+        counters are the likes committed and those in the stream, each once. All of the stream is inserted, and what is
+        new added to the counts; the shard's lock keeps every other worker from committing meanwhile. So the counts
+        must then equal the counters, candidate by candidate.
+
+        From a shard that is behind the gate is taken before the lock is given back: a restore that waits for the lock
+        must find it gone, and not be undone by what was seen before.
+
+        None if nothing can be said now: another worker holds the lock, the stream is longer than one flush or holds
+        an entry that nobody can read, or the shard has lost its gate meanwhile.
+        """
+        async with self._locked(campaign, shard) as flush:
+            if flush is None:
+                return None
+            counters, raw = await self._store.streams.with_counters(shard, ENTRIES_PER_FLUSH_MAX + 1)
+            entries = _whole(raw)
+            if entries is None:
+                return None
+            if entries:
+                await self._consumer.insert(flush, shard, entries)
+            counts = await flush.counts()
+            drift = {index: counters.get(index, 0) - counts.get(index, 0) for index in counters.keys() | counts.keys()}
+            behind = any(ahead < 0 for ahead in drift.values())
+            if behind and not await self._store.gates.take(shard):
+                return None
+        await self._consumer.remove(shard, entries)
+        return {index: ahead for index, ahead in drift.items() if ahead}
+
+    @asynccontextmanager
+    async def _locked(self, campaign: StoredCampaign, shard: Shard) -> AsyncIterator[ShardFlush | None]:
+        """`locked_shard`, after the flush that another worker may be in the middle of; None if that does not end."""
+        for _ in range(LOCK_TRIES):
+            async with self._ledger.likes.locked_shard(campaign, shard) as flush:
+                if flush is not None:
+                    yield flush
+                    return
+            await asyncio.sleep(LOCK_PAUSE_S)
+        yield None
 
 
 class Reconciler:
@@ -33,18 +139,18 @@ class Reconciler:
     open in the store is closed again. A store or Postgres that is down only puts the look off, until they answer.
     """
 
-    def __init__(self, store: VoteStore, ledger: Ledger, consumer: Consumer, restorer: Restorer) -> None:
-        self._store, self._ledger, self._consumer, self._restorer = store, ledger, consumer, restorer
+    def __init__(self, store: Store, ledger: Ledger, comparison: Comparison, restorer: Restorer) -> None:
+        self._store, self._ledger, self._comparison, self._restorer = store, ledger, comparison, restorer
 
     async def run(self, disturbed: asyncio.Event) -> None:
         """Look for ever."""
         while True:
             try:
                 await self.run_once()
-            except (*AWAY, RedisError, StoreError) as error:
-                _log.warning("the comparison is put off", reason=f"{type(error).__name__}: {error}")
-                disturbed.set()  # else it would wait a minute, though the flush has long found the store again
-                await find_nodes(self._store)  # no flush asks a store whose campaigns are all sealed
+            except (LedgerAway, StoreError) as error:
+                _log.warning("the comparison is put off", reason=str(error))
+                disturbed.set()  # or it would wait a minute, though the flush has long found the store again
+                await self._store.find_nodes()  # no flush asks a store whose campaigns are all sealed
             try:
                 async with asyncio.timeout(RECONCILE_EVERY_S):
                     await disturbed.wait()
@@ -55,47 +161,58 @@ class Reconciler:
 
     async def run_once(self) -> None:
         """Look at every shard of every campaign once."""
-        for campaign in await self._ledger.campaigns():
+        for campaign in await self._ledger.campaigns.all():
             if campaign.state.is_over:
                 await self._close_again(campaign)
             if campaign.state in (State.published, State.closed):
                 try:
                     await self._look(campaign)
-                except REFUSED as error:  # as in the flush: its likes wait, and hold back no other campaign
+                except LedgerRefuses as error:  # as in the flush: its likes wait, and hold back no other campaign
                     _log.error("a campaign is not compared", campaign=campaign.id, reason=str(error))
         metrics.RECONCILED_TIMESTAMP.set_to_current_time()
 
     async def _close_again(self, campaign: StoredCampaign) -> None:
-        opened = await self._store.gates_open(campaign.id, campaign.rules.shards)
-        if opened:
+        if await self._store.gates.taking_likes(campaign.shards):
             _log.error("the store is an older copy; a campaign that is over is closed again", campaign=campaign.id)
-            await self._store.close_gates(campaign.id, campaign.rules.shards)
+            await self._store.gates.close(campaign.shards)
 
     async def _look(self, campaign: StoredCampaign) -> None:
-        drifts: dict[int, dict[int, int]] = {}
-        missing = await self._store.gates_missing(campaign.id, campaign.rules.shards)
-        for shard in [shard for shard in range(campaign.rules.shards) if shard not in missing]:
-            drift = await self._consumer.reconcile(campaign, shard)
+        drifts: dict[int, Drift] = {}
+        missing = await self._store.gates.missing(campaign.shards)
+        for shard in [shard for shard in campaign.shards if shard not in missing]:
+            drift = await self._comparison.drift(campaign, shard)
             if drift:
-                drifts[shard] = drift
+                drifts[shard.number] = drift
         metrics.DRIFT.labels(campaign.id, "behind").set(-_sum(drifts, -1))
         metrics.DRIFT.labels(campaign.id, "ahead").set(_sum(drifts, 1))
         if drifts:
             _log.error("store and ledger differ", campaign=campaign.id, ahead_by_shard=drifts)
-        behind = await self._store.gates_behind(campaign.id, campaign.rules.shards)
+        behind = await self._store.gates.behind(campaign.shards)
         for shard in behind:
-            await self._consumer.put_back(campaign, shard)  # a rebuild clears what is kept
+            await self._comparison.put_back(campaign, shard)  # a rebuild clears what is kept
         if behind:
             await self._repair(campaign.id, behind)
 
-    async def _repair(self, campaign: str, shards: Collection[int]) -> None:
+    async def _repair(self, campaign: str, shards: Collection[Shard]) -> None:
         try:
             restored = await self._restorer.restore(campaign, drain_s_max=DRAIN_S_MAX, only=shards)
         except CampaignError as error:
-            _log.error("shards stay closed until dianzan restore", campaign=campaign, shards=shards, reason=str(error))
+            numbers = [shard.number for shard in shards]
+            _log.error("shards stay closed until dianzan restore", campaign=campaign, shards=numbers, reason=str(error))
             return
         metrics.REPAIRED.labels(campaign).inc(len(restored.shards))
-        _log.error("shards that had lost likes are rebuilt", campaign=campaign, shards=restored.shards)
+        numbers = [shard.number for shard in restored.shards]
+        _log.error("shards that had lost likes are rebuilt", campaign=campaign, shards=numbers)
+
+
+def _whole(page: list[RawEntry]) -> list[Entry] | None:
+    """The entries of a stream that one flush can take, None for a longer one or if one cannot be read."""
+    try:
+        entries = [wire.unpack_entry(*raw) for raw in page]
+    except EntryUndecodable:
+        return None
+    likes = sum(entry.like_count for entry in entries)
+    return entries if len(entries) <= ENTRIES_PER_FLUSH_MAX and likes <= LIKES_PER_FLUSH_MAX else None
 
 
 def _sum(drifts: Mapping[int, Mapping[int, int]], sign: int) -> int:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from tally_worker.flush import FlushLoop
+from tally_worker.flush_loop import FlushLoop
 
 router = APIRouter()
 

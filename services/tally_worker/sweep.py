@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 
-from redis.exceptions import RedisError
-
 from dianzan.domain.campaign import State
+from dianzan.domain.errors import LedgerAway, StoreError
 from dianzan.domain.limits import CLOCK_SKEW_MS_MAX
 from dianzan.domain.windows import now_ms, to_ms
-from dianzan.ledger.ledger import AWAY, Ledger
+from dianzan.ledger.ledger import Ledger
 from dianzan.life.old_marks import drop_old_marks
 from dianzan.process import logs
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 
 _log = logs.get(__name__)
 
@@ -27,7 +26,7 @@ class Sweeper:
     A store or Postgres that is down only puts the sweep off.
     """
 
-    def __init__(self, store: VoteStore, ledger: Ledger) -> None:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store, self._ledger = store, ledger
         self._offset_s = time.time() - time.monotonic()
         self._steady_since_s = time.monotonic()
@@ -45,8 +44,8 @@ class Sweeper:
             try:
                 if self.steady_s() >= CLOCK_STEADY_S:
                     await self.run_once()
-            except (*AWAY, RedisError) as error:
-                _log.warning("the sweep is put off", reason=f"{type(error).__name__}: {error}")
+            except (LedgerAway, StoreError) as error:
+                _log.warning("the sweep is put off", reason=str(error))
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def run_once(self) -> int:
@@ -55,5 +54,7 @@ class Sweeper:
         if max(clocks) - min(clocks) > CLOCK_SKEW_MS_MAX:
             _log.warning("the sweep is put off: clocks differ", clocks_ms=clocks)
             return 0
-        campaigns = [c for c in await self._ledger.campaigns() if c.state is not State.draft and c.width is not None]
-        return sum([await drop_old_marks(self._store, self._ledger, each, min(clocks)) for each in campaigns])
+        campaigns = [
+            c for c in await self._ledger.campaigns.all() if c.state is not State.draft and c.width is not None
+        ]
+        return sum([await drop_old_marks(self._store, self._ledger, campaign, min(clocks)) for campaign in campaigns])

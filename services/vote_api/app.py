@@ -16,7 +16,7 @@ from dianzan.domain.errors import ApiError
 from dianzan.http import problem
 from dianzan.process import background, faults, machine
 from dianzan.store.nodes import connect
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from vote_api.likes.batchers import Batchers
 from vote_api.likes.body import ClientGone
 from vote_api.likes.path import Likes
@@ -34,7 +34,7 @@ def create_app(settings: VoteSettings) -> App:
     """
     faults.arm(settings.faults)
     nodes = connect(settings.redis_url, replicated=settings.store_mode == "replicated")
-    store = VoteStore(nodes)
+    store = Store(nodes)
     # On connections of its own: a crowd of voters' reads must not make the store look away.
     watched = nodes.sharing(connections_max=4)
     watch = StoreWatch(
@@ -49,7 +49,7 @@ def create_app(settings: VoteSettings) -> App:
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Likes]]:
         await watch.refresh()
         watching = background.spawn("store-watch", watch.run())
-        likes = Likes(watch=watch, batchers=batchers, store=store)
+        likes = Likes(watch=watch, batchers=batchers, marks=store.marks)
         machine.calm_collector()
         yield {"likes": likes}
         await likes.aclose()

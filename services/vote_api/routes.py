@@ -38,7 +38,7 @@ from dianzan.domain.voters import Voter, VoterClass
 from dianzan.domain.windows import now_ms
 from dianzan.http.problem import responses
 from dianzan.process import metrics
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store as VoteStore
 from vote_api.likes import body
 from vote_api.settings import VoteSettings
 from vote_api.store.watch import StoreWatch
@@ -182,7 +182,7 @@ async def create_voter(campaign: str, request: Request, watch: Watch, store: Sto
 async def _require_share(document: Document, request: Request, store: VoteStore) -> None:
     settings: VoteSettings = request.app.state.settings
     network = document.key.network_tag(request.client.host if request.client else "")
-    minted = await store.count_minted(document.rules.id, network, int(time.time()) // 60)
+    minted = await store.rates.count_minted(document.rules.id, network, int(time.time()) // 60)
     if minted > settings.tokens_per_network_minute:
         metrics.TOKENS.labels("limited").inc()
         raise TooManyRequests("Too many new voters from this network in this minute; ask again in the next.")
@@ -201,7 +201,7 @@ async def my_likes(campaign: str, request: Request, watch: Watch, store: Store) 
     document = watch.document(campaign)
     voter = document.key.read_token(body.token_of(body.header(request.scope, b"authorization")), time.time())
     window = document.rules.window_at(now_ms())
-    liked = await store.liked(document, window.day, voter.hash)
+    liked = await store.marks.liked(document, window.day, voter.hash)
     if any(index > len(document.candidates) for index in liked):
         # Liked through another process that knew a new candidate already.
         await watch.refresh()

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from loadtests.system import free_port, own_environment, start_service
-from redis.exceptions import RedisError
 
 from dianzan.cli.stores import Stores, open_stores
 from dianzan.domain.campaign import Document
+from dianzan.domain.errors import StoreError
 from dianzan.life.recount import recount
 from dianzan.local.folder import database_url, redis_url
 from dianzan.local.servers import PostgresServer, Server, ValkeyServer
@@ -139,7 +139,7 @@ class World:
     async def new_campaign(self, **changes: object) -> Document:
         """Publish a campaign of one window, and wait until every API process serves it."""
         wanted = rules(**{"window": "campaign", "likes_per_window": 3, "shards": 4, **changes})
-        await self.stores.store.refresh()
+        await self.stores.store.find_nodes()
         await self.stores.lifecycle.create(wanted)
         await self.stores.lifecycle.import_candidates(wanted.id, candidates(ROSTER))
         document = await self.stores.lifecycle.publish(wanted.id)
@@ -165,14 +165,14 @@ class World:
 
         async def drained() -> bool:
             try:
-                await self.stores.store.refresh()
-                waiting = await self.stores.store.backlog(stored.id, stored.rules.shards)
-            except (RedisError, OSError):
+                await self.stores.store.find_nodes()
+                waiting = await self.stores.store.streams.backlog(stored.shards)
+            except StoreError:
                 return False
             return all(entries == 0 for entries in waiting)  # None: the shard's server does not answer
 
         await until(drained, within_s=within_s, what="the streams are empty")
-        total = sum((await self.stores.ledger.recount_counts(stored.number)).values())
+        total = sum((await self.stores.ledger.recounts.counts(stored)).values())
 
         async def shown() -> bool:
             return sum((await self.published(stored.id)).values()) == total

@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from dianzan.domain.errors import StoreError
+from dianzan.domain.shard import Shard
 from dianzan.local.folder import database_url, make_folder, read_password, redis_url
 from dianzan.local.servers import PostgresServer, Server, ValkeyServer
 from dianzan.local.stores import StoreAddresses
@@ -81,8 +81,8 @@ class PairWorld(World):
 
     async def _confirms(self) -> bool:
         try:
-            return await self.stores.store.read_entries("none", 0, 1) == []
-        except (StoreError, RedisError, OSError):
+            return await self.stores.store.streams.read(Shard("none", 0), 1) == []
+        except StoreError:
             return False
 
 

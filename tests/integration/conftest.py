@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from dianzan.ledger.ledger import Ledger
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import open_client
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tests.support.guards import leaked_keys
 from tests.support.nodes import one_server
 from tests.support.servers import LEDGERS, STORES, running_ledger, running_store
@@ -46,7 +46,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def _emptied(url: str) -> AsyncIterator[Redis]:
     client = open_client(url)
     await client.flushall()
-    await VoteStore(one_server(client)).load_library()
+    await Store(one_server(client)).load_library()
     yield client
     leaked = await leaked_keys(url)
     await client.aclose()
@@ -68,9 +68,9 @@ async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def store(client: Redis) -> VoteStore:
+def store(client: Redis) -> Store:
     """The store edge under test."""
-    return VoteStore(one_server(client))
+    return Store(one_server(client))
 
 
 @pytest.fixture

@@ -12,16 +12,19 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from dianzan.domain.errors import LedgerRefuses
 from dianzan.domain.limits import ENTRIES_PER_FLUSH_MAX, LIKES_PER_FLUSH_MAX
+from dianzan.domain.shard import Shard
 from dianzan.domain.wire import Entry
 from dianzan.ledger.flush import ShardFlush
 from dianzan.ledger.ledger import Ledger
 from dianzan.store import keys
 from dianzan.store.like_link import LikeLink
-from dianzan.store.vote_store import VoteStore
-from tally_worker.flush import NOTHING, Consumer, FlushLoop
+from dianzan.store.streams import Streams
+from tally_worker.flush import NOTHING, Consumer
+from tally_worker.flush_loop import FlushLoop
 from tests.support.casting import Model, today, voter, waiting
-from tests.support.nodes import one_server
+from tests.support.nodes import store_with
 from tests.support.way import Way, ballots, make_way
 
 ROUNDS_MAX = 100
@@ -77,21 +80,21 @@ async def test_a_worker_killed_before_commit_leaves_the_ledger_empty_and_the_str
     await way.killed(way.dies_before_commit)
 
     assert await way.in_ledger() == {}
-    assert await way.ledger.recount_counts(way.campaign.number) == {}
+    assert await way.ledger.recounts.counts(way.campaign) == {}
     assert await waiting(way.store, way.document) == before
     await way.flush()
     await way.check(EACH_OF_100)
 
 
 async def test_likes_cast_while_a_flush_commits_stay_for_the_next(way: Way, valkey: Redis) -> None:
-    class CastsMeanwhile(VoteStore):
-        async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
-            await way.cast(*ballots(25 * shard, 25 * shard + 25))
-            return await super().remove_entries(campaign, shard, committed)
+    class CastsMeanwhile(Streams):
+        async def remove(self, shard: Shard, committed: Sequence[tuple[bytes, bytes]]) -> int:
+            await way.cast(*ballots(25 * shard.number, 25 * shard.number + 25))
+            return await super().remove(shard, committed)
 
     await way.cast(*ballots(100, 200))
 
-    await way.flush(Consumer(CastsMeanwhile(one_server(valkey)), way.ledger))
+    await way.flush(Consumer(store_with(valkey, CastsMeanwhile), way.ledger))
 
     assert sum(entry.like_count for entry in await waiting(way.store, way.document)) > 0
     await way.flush()
@@ -104,7 +107,7 @@ async def test_two_workers_at_once_count_every_like_once(way: Way) -> None:
     async def work() -> None:
         for _ in range(ROUNDS_MAX):
             await way.flush()
-            if not any(await way.store.backlog(way.campaign.id, 4)):
+            if not any(await way.store.streams.backlog(way.campaign.shards)):
                 return
 
     await asyncio.gather(work(), work())
@@ -121,7 +124,7 @@ async def test_two_workers_without_the_lock_count_every_like_once(way: Way, data
     )
 
     assert sum(inserted) == 1_000
-    assert await way.ledger.recount_counts(way.campaign.number) == dict.fromkeys(range(1, 6), 200)
+    assert await way.ledger.recounts.counts(way.campaign) == dict.fromkeys(range(1, 6), 200)
     await way.flush()
     await way.check(dict.fromkeys(range(1, 6), 200))
 
@@ -150,14 +153,14 @@ async def test_an_entry_that_cannot_be_read_stays_and_holds_back_no_other(
     way = await make_way(valkey, ledger, valkey_link, shards=1)
     fields = {"v": "1", "w": str(today(way.document)), "t": "1790000000000", "b": b"12345678", "d": b"", **change}
     await way.cast(*ballots(0, 50))
-    await valkey.xadd(keys.stream(way.campaign.id, 0), {k: v for k, v in fields.items() if v is not None})
+    await valkey.xadd(keys.stream(Shard(way.campaign.id, 0)), {k: v for k, v in fields.items() if v is not None})
     await way.cast(*ballots(50, 100))
 
     with capture_logs() as logged:
         await FlushLoop(way.consumer, ledger, way.store, flush_every_s=0.1).flush_all()
 
     assert await way.in_ledger() == EACH_OF_100
-    assert await way.store.backlog(way.campaign.id, 1) == [1]
+    assert await way.store.streams.backlog(way.campaign.shards) == [1]
     assert [(line["log_level"], line["campaign"]) for line in logged] == [("error", way.campaign.id)]
     assert REGISTRY.get_sample_value("dianzan_undecodable_entries", {"campaign": way.campaign.id}) == 1
 
@@ -168,11 +171,11 @@ async def test_more_unreadable_entries_than_one_read_holds_stand_before_no_other
 ) -> None:
     way = await make_way(valkey, ledger, valkey_link, shards=1)
     for _ in range(ENTRIES_PER_FLUSH_MAX + 1):
-        await valkey.xadd(keys.stream(way.campaign.id, 0), {"v": "9"})
+        await valkey.xadd(keys.stream(Shard(way.campaign.id, 0)), {"v": "9"})
     await way.cast(*ballots(0, 100))
 
     with capture_logs():
-        flush = await way.consumer.run_once(way.campaign, 0)
+        flush = await way.consumer.run_once(way.campaign, way.campaign.shards[0])
 
     assert flush.undecodable == ENTRIES_PER_FLUSH_MAX + 1
     assert await way.in_ledger() == EACH_OF_100
@@ -186,11 +189,11 @@ async def test_likes_of_a_window_without_a_partition_wait_until_it_is_there(
     await way.cast(*ballots(0, 100))
 
     for shard in range(4):
-        with pytest.raises(asyncpg.CheckViolationError, match="no partition of relation"):
-            await way.consumer.run_once(way.campaign, shard)
+        with pytest.raises(LedgerRefuses, match="no partition of relation"):
+            await way.consumer.run_once(way.campaign, way.campaign.shards[shard])
 
     assert sum(entry.like_count for entry in await waiting(way.store, way.document)) == 200
-    assert await way.ledger.recount_counts(way.campaign.number) == {}
+    assert await way.ledger.recounts.counts(way.campaign) == {}
     await way.lifecycle.publish(way.campaign.id)
     await way.flush()
     await way.check(EACH_OF_100)
@@ -205,8 +208,8 @@ async def test_a_flush_takes_no_more_than_its_limit_of_likes(
         counted += await way.cast(*((voter(n), [1, 2, 3]) for n in range(start, start + 1_800)))
     assert counted == 21_600 > LIKES_PER_FLUSH_MAX
 
-    first = await way.consumer.run_once(way.campaign, 0)
-    second = await way.consumer.run_once(way.campaign, 0)
+    first = await way.consumer.run_once(way.campaign, way.campaign.shards[0])
+    second = await way.consumer.run_once(way.campaign, way.campaign.shards[0])
 
     assert LIKES_PER_FLUSH_MAX - 256 < first.read <= LIKES_PER_FLUSH_MAX
     assert first.read + second.read == counted
@@ -238,6 +241,6 @@ async def test_any_order_of_casting_flushing_and_dying_counts_like_the_model(
 
     await way.flush()
     await way.check(model.counts)
-    recorded = [(candidate, hashed) async for _day, candidate, hashed in ledger.record(way.campaign.number)]
+    recorded = [(candidate, hashed) async for _day, candidate, hashed in ledger.likes.record(way.campaign)]
     assert len(recorded) == len(set(recorded))
     assert set(recorded) == {(candidate, hashed) for _day, candidate, hashed in model.identities(0)}

@@ -20,7 +20,7 @@ from dianzan.local.servers import PostgresServer, ValkeyServer
 from dianzan.process.settings import Settings
 from dianzan.store import durability
 from dianzan.store.nodes import open_client
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from results_api.settings import ResultsSettings
 from tally_worker.settings import WorkerSettings
 from tests.support.nodes import one_server
@@ -223,7 +223,7 @@ async def test_a_store_on_the_shipped_settings_keeps_the_promise(kind: type[Ship
     server.start()
     client = open_client(redis_url(tmp_path / "store"))
     try:
-        store = VoteStore(one_server(client))
+        store = Store(one_server(client))
         await store.load_library()
         assert await durability.broken_promises(client, replicated=False) == []
         assert (await client.config_get("hash-max-listpack-entries")).popitem()[1] in (b"512", "512")

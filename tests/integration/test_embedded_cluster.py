@@ -17,6 +17,7 @@ from redis.exceptions import ClusterDownError, MovedError, RedisError, ResponseE
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import StoreError
+from dianzan.domain.shard import Shard
 from dianzan.domain.wire import shard_of
 from dianzan.local.cluster import ClusterNode, ValkeyCluster, cluster_url
 from dianzan.local.folder import read_password
@@ -25,7 +26,7 @@ from dianzan.local.stores import EmbeddedCluster, EmbeddedError, EmbeddedStores,
 from dianzan.store import durability, keys
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import StoreNodes, connect
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tests.support.casting import cast, document, voter
 from tests.support.wait import until
 
@@ -62,7 +63,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]
 async def nodes(cluster: ValkeyCluster) -> AsyncIterator[StoreNodes]:
     """The cluster as the services see it."""
     opened = connect(cluster_url(cluster.folder), replicated=True)
-    await VoteStore(opened).load_library()
+    await Store(opened).load_library()
     yield opened
     await opened.aclose()
 
@@ -70,7 +71,7 @@ async def nodes(cluster: ValkeyCluster) -> AsyncIterator[StoreNodes]:
 @pytest.fixture
 async def campaign(nodes: StoreNodes) -> Document:
     made = document(shards=16)
-    await VoteStore(nodes).open_gates(made, first=True)
+    await Store(nodes).gates.open(made, made.rules.every_shard, first=True)
     return made
 
 
@@ -85,7 +86,7 @@ def roles(cluster: ValkeyCluster) -> list[str]:
 
 def holder(nodes: StoreNodes, campaign: Document, ballot_of: bytes) -> tuple[str, LikeLink]:
     """The address of the node that serves a voter, and a new link to it."""
-    node = nodes.of(keys.gate(campaign.rules.id, shard_of(ballot_of, campaign.rules.shards)))
+    node = nodes.of(keys.gate(Shard(campaign.rules.id, shard_of(ballot_of, campaign.rules.shards))))
     return node.address, LikeLink(node.client, replicated=True)
 
 
@@ -173,7 +174,7 @@ async def test_a_killed_primarys_replica_takes_over_with_every_like_and_it_retur
 
     async def confirms() -> bool:
         try:
-            return len(await VoteStore(nodes).read_entries(campaign.rules.id, shard_of(A, 16), 1)) == 1
+            return len(await Store(nodes).streams.read(Shard(campaign.rules.id, shard_of(A, 16)), 1)) == 1
         except (RedisError, StoreError):
             return False
 

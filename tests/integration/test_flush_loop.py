@@ -8,16 +8,20 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
-import redis.exceptions
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
+from dianzan.domain.errors import LedgerAway, StoreAway
 from dianzan.domain.limits import SHARDS_AT_ONCE
-from dianzan.ledger.ledger import AWAY, Ledger, StoredCampaign
+from dianzan.domain.shard import Shard
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.records import StoredCampaign
 from dianzan.store.like_link import LikeLink
-from dianzan.store.vote_store import VoteStore
-from tally_worker.flush import Consumer, Flush, FlushLoop
-from tests.support.nodes import one_server
+from dianzan.store.store import Store
+from dianzan.store.streams import Streams
+from tally_worker.flush import Consumer, Flush
+from tally_worker.flush_loop import FlushLoop
+from tests.support.nodes import store_with
 from tests.support.store_state import configured
 from tests.support.wait import until
 from tests.support.way import Way, ballots, make_way
@@ -31,7 +35,7 @@ async def way(valkey: Redis, ledger: Ledger, valkey_link: LikeLink) -> Way:
 
 
 @asynccontextmanager
-async def looping(store: VoteStore, ledger: Ledger) -> AsyncIterator[FlushLoop]:
+async def looping(store: Store, ledger: Ledger) -> AsyncIterator[FlushLoop]:
     """A loop that runs for the length of the block and must end without an error."""
     loop = FlushLoop(Consumer(store, ledger), ledger, store, flush_every_s=0.01)
     running = asyncio.create_task(loop.run())
@@ -62,8 +66,8 @@ async def all_in(way: Way) -> None:
 
     async def flushed() -> bool:
         try:
-            return await way.in_ledger() == EACH and not any(await way.store.backlog(way.campaign.id, 2))
-        except AWAY:  # the test ends sessions, this one's too
+            return await way.in_ledger() == EACH and not any(await way.store.streams.backlog(way.campaign.shards))
+        except LedgerAway:  # the test ends sessions, this one's too
             return False
 
     await until(flushed, what="all likes are in the ledger")
@@ -87,7 +91,7 @@ async def test_shards_are_flushed_side_by_side_but_not_more_than_the_limit(
         running = most = 0
         full = asyncio.Event()
 
-        async def run_once(self, campaign: StoredCampaign, shard: int) -> Flush:
+        async def run_once(self, campaign: StoredCampaign, shard: Shard) -> Flush:
             self.running += 1
             self.most = max(self.most, self.running)
             if self.running == SHARDS_AT_ONCE:
@@ -113,10 +117,10 @@ async def test_an_error_of_one_shard_is_raised_when_the_other_flushes_have_ended
     class FailsInOne(Consumer):
         failed = ended = 0
 
-        async def run_once(self, campaign: StoredCampaign, shard: int) -> Flush:
+        async def run_once(self, campaign: StoredCampaign, shard: Shard) -> Flush:
             if not self.failed:
                 self.failed += 1
-                raise asyncpg.ConnectionDoesNotExistError("the session was ended")
+                raise LedgerAway("the session was ended")
             flush = await super().run_once(campaign, shard)
             self.ended += 1
             return flush
@@ -125,7 +129,7 @@ async def test_an_error_of_one_shard_is_raised_when_the_other_flushes_have_ended
     consumer = FailsInOne(way.store, way.ledger)
     loop = FlushLoop(consumer, way.ledger, way.store, flush_every_s=0.1)
 
-    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+    with pytest.raises(LedgerAway):
         await loop.flush_all()
 
     assert consumer.ended == 1
@@ -134,19 +138,19 @@ async def test_an_error_of_one_shard_is_raised_when_the_other_flushes_have_ended
 
 
 async def test_the_loop_goes_on_after_the_store_was_away(way: Way, valkey: Redis) -> None:
-    class AwayAtFirst(VoteStore):
+    class AwayAtFirst(Streams):
         refusals = 2
 
-        async def backlog(self, campaign: str, shards: int) -> list[int | None]:
+        async def backlog(self, shards: Sequence[Shard]) -> list[int | None]:
             if self.refusals:
                 self.refusals -= 1
-                raise redis.exceptions.ConnectionError("the store is away")
-            return await super().backlog(campaign, shards)
+                raise StoreAway("the store is away")
+            return await super().backlog(shards)
 
     await way.cast(*ballots(0, 100))
-    refused = more_errors("ConnectionError")
+    refused = more_errors("StoreAway")
 
-    async with looping(AwayAtFirst(one_server(valkey)), way.ledger):
+    async with looping(store_with(valkey, AwayAtFirst), way.ledger):
         await all_in(way)
 
     assert await refused()
@@ -166,19 +170,19 @@ async def test_the_loop_goes_on_after_the_store_was_a_replica(way: Way, valkey: 
 
 
 async def test_the_loop_goes_on_after_a_failover_between_commit_and_removal(way: Way, valkey: Redis) -> None:
-    class FailsOver(VoteStore):
-        async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
+    class FailsOver(Streams):
+        async def remove(self, shard: Shard, committed: Sequence[tuple[bytes, bytes]]) -> int:
             if not await failed():
                 await valkey.replicaof("127.0.0.1", 1)
             try:
-                return await super().remove_entries(campaign, shard, committed)
+                return await super().remove(shard, committed)
             finally:
                 await valkey.replicaof("NO", "ONE")
 
     await way.cast(*ballots(0, 100))
-    failed = more_errors("StoreError")
+    failed = more_errors("ReadOnlyError")
 
-    async with looping(FailsOver(one_server(valkey)), way.ledger):
+    async with looping(store_with(valkey, FailsOver), way.ledger):
         await all_in(way)
 
     assert await failed()

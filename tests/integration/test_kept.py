@@ -11,16 +11,18 @@ import pytest
 from redis.asyncio import Redis
 
 from dianzan.domain.limits import KEPT_PER_READ
+from dianzan.domain.shard import Shard
 from dianzan.ledger.flush import ShardFlush
 from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.likes import Likes
+from dianzan.ledger.records import StoredCampaign
 from dianzan.life.recount import recount
-from dianzan.life.restore import Restorer
 from dianzan.process import metrics
 from dianzan.store import keys
 from dianzan.store.like_link import LikeLink
-from tally_worker.comparison import Reconciler
+from tally_worker.comparison import Comparison, Reconciler
 from tally_worker.flush import Consumer
-from tests.support.nodes import one_server
+from tests.support.nodes import store_with
 from tests.support.store_state import bring_back, configured, dump
 from tests.support.wait import until
 from tests.support.way import DiesBeforeRemoval, Way, ballots, make_way
@@ -42,7 +44,7 @@ def keeper(way: Way) -> Consumer:
 
 
 def reconciler(way: Way, consumer: Consumer) -> Reconciler:
-    return Reconciler(way.store, way.ledger, consumer, Restorer(way.store, way.ledger, way.lifecycle))
+    return Reconciler(way.store, way.ledger, Comparison(way.store, consumer._ledger, consumer), way.restorer)
 
 
 async def lose(sql: asyncpg.Connection[asyncpg.Record], way: Way) -> None:
@@ -55,7 +57,9 @@ async def lose(sql: asyncpg.Connection[asyncpg.Record], way: Way) -> None:
 
 async def kept_entries(way: Way) -> int:
     """Entries kept of all shards."""
-    return sum([len(await way.store.read_kept(way.campaign.id, shard, 10_000)) for shard in range(SHARDS)])
+    return sum(
+        [len(await way.store.streams.read_kept(Shard(way.campaign.id, shard), 10_000)) for shard in range(SHARDS)]
+    )
 
 
 def ahead(way: Way) -> float:
@@ -88,7 +92,7 @@ async def test_rows_that_postgres_lost_come_back(
 
     assert (ahead(way), put_back(way) - before) == (0, 80)
     await way.check(EACH_OF_80)
-    tallies = await way.ledger.tallies()
+    tallies = await way.ledger.tallies.all()
     assert tallies[way.campaign.number][0].people > 0, "people are estimated anew"
     assert await way.cast(*ballots(0, 80)) == 0, "every like is still known"
 
@@ -136,7 +140,7 @@ async def test_a_worker_killed_before_removal_leaves_to_the_next_what_is_to_be_k
     way: Way, valkey: Redis, keeper: Consumer, sql: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await way.cast(*ballots(0, 40))
-    await way.killed(Consumer(DiesBeforeRemoval(one_server(valkey)), way.ledger))
+    await way.killed(Consumer(store_with(valkey, DiesBeforeRemoval), way.ledger))
     assert await kept_entries(way) == 0
     await way.flush(keeper)
     await lose(sql, way)
@@ -183,8 +187,8 @@ async def test_what_is_kept_stays_however_old_until_a_comparison_finds_nothing_m
 
 def _older_than_kept(way: Way) -> Callable[[], Awaitable[bool]]:
     async def older() -> bool:
-        newest = [(await way.store.read_kept(way.campaign.id, s, 10))[-1][0] for s in range(SHARDS)]
-        now_ms = await way.store.clock_ms(way.campaign.id, 0)
+        newest = [(await way.store.streams.read_kept(Shard(way.campaign.id, s), 10))[-1][0] for s in range(SHARDS)]
+        now_ms = await way.store.clock_ms(Shard(way.campaign.id, 0))
         return all(now_ms - int(entry_id.partition(b"-")[0]) > 10 for entry_id in newest)
 
     return older
@@ -214,8 +218,7 @@ async def test_likes_that_an_operator_gave_up_do_not_come_back(
     await way.cast(*ballots(0, 40))
     await way.flush(keeper)
     await lose(sql, way)
-    restorer = Restorer(way.store, way.ledger, way.lifecycle)
-    await restorer.restore(way.campaign.id, drain_s_max=5, accept_ledger=True)
+    await way.restorer.restore(way.campaign.id, drain_s_max=5, accept_ledger=True)
     assert await kept_entries(way) == 0
 
     await reconciler(way, keeper).run_once()
@@ -235,7 +238,7 @@ async def test_rows_lost_after_the_close_come_back_before_the_seal(
     await lose(sql, way)
 
     await reconciler(way, keeper).run_once()
-    _counted, sealed = await way.lifecycle.seal(way.campaign.id, drain_s_max=5)
+    _counted, sealed = await way.sealer.seal(way.campaign.id, drain_s_max=5)
 
     assert sealed.likes == 80
 
@@ -245,7 +248,7 @@ async def test_rows_lost_with_the_close_come_back(
 ) -> None:
     await way.cast(*ballots(0, 40))
     await way.flush(keeper)
-    await way.store.close_gates(way.campaign.id, SHARDS)
+    await way.store.gates.close(way.campaign.shards)
     await lose(sql, way)
 
     await reconciler(way, keeper).run_once()
@@ -273,15 +276,13 @@ async def test_rows_come_back_before_a_shard_that_the_store_lost_is_rebuilt(
     assert await way.cast(*ballots(0, 40)) == 0
 
 
-class TellsWhenBusy(Ledger):
+class TellsWhenBusy(Likes):
     """Tells that a shard was asked for which another worker had locked."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__(ledger._pool)
-        self.busy = asyncio.Event()
+    busy: asyncio.Event
 
     @asynccontextmanager
-    async def locked_shard(self, campaign: int, shard: int) -> AsyncIterator[ShardFlush | None]:
+    async def locked_shard(self, campaign: StoredCampaign, shard: Shard) -> AsyncIterator[ShardFlush | None]:
         async with super().locked_shard(campaign, shard) as flush:
             if flush is None:
                 self.busy.set()
@@ -294,12 +295,14 @@ async def test_a_comparison_waits_for_the_flush_of_another_worker(
     await way.cast(*ballots(0, 40))
     await way.flush(keeper)
     await lose(sql, way)
-    ledger = TellsWhenBusy(way.ledger)
-    async with way.ledger.locked_shard(way.campaign.number, 0) as flush:
+    ledger = Ledger(way.ledger._pool)
+    ledger.likes = likes = TellsWhenBusy(way.ledger._pool)
+    likes.busy = asyncio.Event()
+    async with way.ledger.likes.locked_shard(way.campaign, way.campaign.shards[0]) as flush:
         assert flush is not None
         looking = asyncio.create_task(reconciler(way, Consumer(way.store, ledger, keep_s=LONG_S)).run_once())
         async with asyncio.timeout(10):
-            await ledger.busy.wait()
+            await likes.busy.wait()
     await looking
 
     await way.check(EACH_OF_40)
@@ -332,7 +335,7 @@ async def test_a_store_that_fills_forgets_what_it_has_kept_before_it_refuses_lik
 async def test_a_kept_entry_nobody_can_read_holds_back_no_other(
     valkey: Redis, way: Way, keeper: Consumer, sql: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    await valkey.xadd(keys.kept(way.campaign.id, 0), {"v": "9"})
+    await valkey.xadd(keys.kept(Shard(way.campaign.id, 0)), {"v": "9"})
     await way.cast(*ballots(0, 40))
     await way.flush(keeper)
     await lose(sql, way)

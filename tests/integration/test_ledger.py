@@ -13,9 +13,11 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
+from dianzan.domain.errors import LedgerRefuses
 from dianzan.domain.limits import LIKES_PER_FLUSH_MAX
-from dianzan.ledger.ledger import Ledger, StoredCampaign
+from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.queries import queries
+from dianzan.ledger.records import StoredCampaign
 from tests.support.casting import voter
 from tests.support.ledger_rows import NOON, entry, insert, november, published
 
@@ -40,7 +42,7 @@ async def test_migrations_apply_to_an_empty_database_once(empty_database_url: st
     assert await ledger.migrate() == MIGRATIONS
     assert await ledger.migrate() == []
 
-    assert await ledger.campaigns() == []
+    assert await ledger.campaigns.all() == []
     await ledger.aclose()
 
 
@@ -52,6 +54,21 @@ async def test_migrations_apply_once_from_four_processes_at_the_same_time(empty_
     assert sorted(applied) == [[], [], [], MIGRATIONS]
     for ledger in ledgers:
         await ledger.aclose()
+
+
+async def test_publishers_of_an_older_database_keep_the_numbers_of_their_places(empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url, ssl=False)
+    folder = files("dianzan.ledger") / "migrations"
+    await connection.execute((folder / MIGRATIONS[0]).read_text(encoding="utf-8"))
+    await connection.execute(
+        """INSERT INTO campaigns (id, rules) VALUES ('a', '{"publishers": ["paper", "radio"]}'), ('b', '{}')"""
+    )
+
+    await connection.execute((folder / MIGRATIONS[1]).read_text(encoding="utf-8"))
+
+    rows = await connection.fetch("SELECT campaign, number, code, name, origins FROM publishers ORDER BY number")
+    await connection.close()
+    assert [tuple(row) for row in rows] == [(1, 1, "paper", "", []), (1, 2, "radio", "", [])]
 
 
 def test_every_query_is_used_and_every_query_used_exists() -> None:
@@ -77,7 +94,7 @@ async def test_likes_are_inserted_once_by_their_identity(ledger: Ledger, campaig
     assert await insert(ledger, campaign, first) == 0
     assert await insert(ledger, campaign, first, second, second) == 1
 
-    assert await ledger.recount_ledger(campaign.number) == {1: 2, 2: 1, 3: 1}
+    assert await ledger.recounts.rows(campaign) == {1: 2, 2: 1, 3: 1}
 
 
 async def test_one_like_twice_in_one_flush_is_one_row(ledger: Ledger, campaign: StoredCampaign) -> None:
@@ -93,9 +110,9 @@ async def test_the_longest_flush_with_one_known_like_adds_all_others(
 
     assert await insert(ledger, campaign, entry(*((each, [1]) for each in voters))) == LIKES_PER_FLUSH_MAX - 1
 
-    assert await ledger.recount_ledger(campaign.number) == {1: LIKES_PER_FLUSH_MAX}
-    assert await ledger.recount_counts(campaign.number) == {1: LIKES_PER_FLUSH_MAX}
-    assert sum(likes for _, likes in await ledger.hours(campaign.number)) == LIKES_PER_FLUSH_MAX
+    assert await ledger.recounts.rows(campaign) == {1: LIKES_PER_FLUSH_MAX}
+    assert await ledger.recounts.counts(campaign) == {1: LIKES_PER_FLUSH_MAX}
+    assert sum(likes for _, likes in await ledger.tallies.hours(campaign)) == LIKES_PER_FLUSH_MAX
 
 
 async def test_a_like_that_another_unique_index_refuses_is_not_taken_for_known(
@@ -103,11 +120,11 @@ async def test_a_like_that_another_unique_index_refuses_is_not_taken_for_known(
 ) -> None:
     await sql.execute(f"CREATE UNIQUE INDEX ON likes_{campaign.number}_20261121 (voter)")
 
-    with pytest.raises(asyncpg.UniqueViolationError):
+    with pytest.raises(LedgerRefuses):
         await insert(ledger, campaign, entry((A, [1, 2])))
 
-    assert await ledger.recount_ledger(campaign.number) == {}
-    assert await ledger.recount_counts(campaign.number) == {}
+    assert await ledger.recounts.rows(campaign) == {}
+    assert await ledger.recounts.counts(campaign) == {}
 
 
 async def test_a_flush_across_midnight_fills_both_windows(ledger: Ledger, campaign: StoredCampaign) -> None:
@@ -117,8 +134,8 @@ async def test_a_flush_across_midnight_fills_both_windows(ledger: Ledger, campai
 
     assert await insert(ledger, campaign, entry((A, [1, 2])), known, entry((A, [1]), at=next_noon)) == 3
 
-    assert [day.day async for day, _, _ in ledger.record(campaign.number)] == [21, 21, 22, 22]
-    assert await ledger.hours(campaign.number) == [(NOON, 2), (next_noon, 2)]
+    assert [day.day async for day, _, _ in ledger.likes.record(campaign)] == [21, 21, 22, 22]
+    assert await ledger.tallies.hours(campaign) == [(NOON, 2), (next_noon, 2)]
 
 
 async def test_a_like_of_the_next_window_is_another_like(ledger: Ledger, campaign: StoredCampaign) -> None:
@@ -149,26 +166,26 @@ async def test_counts_and_hours_equal_the_rows_really_inserted(ledger: Ledger, c
         ballots = [(voter(draw.randrange(30)), draw.sample(range(1, 6), 3)) for _ in range(5)]
         await insert(ledger, campaign, entry(*ballots, at=at), shard=draw.randrange(4))
 
-    rows = await ledger.recount_ledger(campaign.number)
+    rows = await ledger.recounts.rows(campaign)
 
-    assert await ledger.recount_counts(campaign.number) == rows
-    assert await ledger.recount_identities(campaign.number) == rows
-    assert sum(likes for _, likes in await ledger.hours(campaign.number)) == sum(rows.values())
-    assert len([like async for like in ledger.record(campaign.number)]) == sum(rows.values())
+    assert await ledger.recounts.counts(campaign) == rows
+    assert await ledger.recounts.identities(campaign) == rows
+    assert sum(likes for _, likes in await ledger.tallies.hours(campaign)) == sum(rows.values())
+    assert len([like async for like in ledger.likes.record(campaign)]) == sum(rows.values())
 
 
 async def test_an_hour_of_the_timeline_holds_the_likes_of_that_hour(ledger: Ledger, campaign: StoredCampaign) -> None:
     await insert(ledger, campaign, entry((A, [1, 2]), at=NOON), entry((B, [1]), at=NOON + timedelta(minutes=59)))
     await insert(ledger, campaign, entry((C, [1]), at=NOON + timedelta(minutes=60)), shard=1)
 
-    assert await ledger.hours(campaign.number) == [(NOON, 3), (NOON + timedelta(hours=1), 1)]
+    assert await ledger.tallies.hours(campaign) == [(NOON, 3), (NOON + timedelta(hours=1), 1)]
 
 
 async def test_an_insert_that_is_rolled_back_leaves_neither_rows_nor_counts(
     ledger: Ledger, campaign: StoredCampaign
 ) -> None:
     async def die_before_the_commit() -> None:
-        async with ledger.locked_shard(campaign.number, 0) as flush:
+        async with ledger.likes.locked_shard(campaign, campaign.shards[0]) as flush:
             assert flush is not None
             assert await flush.insert([entry((A, [1]))]) == 1
             raise RuntimeError("the worker died here")
@@ -176,8 +193,8 @@ async def test_an_insert_that_is_rolled_back_leaves_neither_rows_nor_counts(
     with pytest.raises(RuntimeError):
         await die_before_the_commit()
 
-    assert await ledger.recount_ledger(campaign.number) == {}
-    assert await ledger.recount_counts(campaign.number) == {}
+    assert await ledger.recounts.rows(campaign) == {}
+    assert await ledger.recounts.counts(campaign) == {}
     assert await insert(ledger, campaign, entry((A, [1]))) == 1
 
 
@@ -192,28 +209,28 @@ async def test_two_flushes_of_the_same_likes_at_the_same_time_count_them_once(
     )
 
     assert sum(inserted) == 1_500
-    assert await ledger.recount_counts(campaign.number) == {1: 500, 2: 500, 3: 500}
-    assert await ledger.recount_ledger(campaign.number) == {1: 500, 2: 500, 3: 500}
+    assert await ledger.recounts.counts(campaign) == {1: 500, 2: 500, 3: 500}
+    assert await ledger.recounts.rows(campaign) == {1: 500, 2: 500, 3: 500}
 
 
 async def test_people_estimates_only_grow(ledger: Ledger, campaign: StoredCampaign) -> None:
     for estimate in ({0: 10, 1: 6}, {0: 9, 1: 7}):
-        async with ledger.locked_shard(campaign.number, 0) as flush:
+        async with ledger.likes.locked_shard(campaign, campaign.shards[0]) as flush:
             assert flush is not None
             await flush.estimate_people(estimate)
 
-    async with ledger.locked_shard(campaign.number, 1) as flush:
+    async with ledger.likes.locked_shard(campaign, campaign.shards[1]) as flush:
         assert flush is not None
         await flush.estimate_people({0: 5})
 
-    tally = (await ledger.tallies())[campaign.number]
+    tally = (await ledger.tallies.all())[campaign.number]
     assert {index: numbers.people for index, numbers in tally.items()} == {0: 15, 1: 7}
 
 
 async def test_people_are_counted_exactly_by_the_recount(ledger: Ledger, campaign: StoredCampaign) -> None:
     await insert(ledger, campaign, entry((A, [1, 2]), (B, [2])), entry((A, [2]), at=NOON + timedelta(days=1)))
 
-    assert await ledger.recount_people(campaign.number) == {0: 2, 1: 1, 2: 2}
+    assert await ledger.recounts.people(campaign) == {0: 2, 1: 1, 2: 2}
 
 
 # ---- locks and partitions -------------------------------------------------------------------------------------------
@@ -223,22 +240,22 @@ async def test_a_shard_that_is_being_flushed_is_skipped_by_a_second_worker(
     ledger: Ledger, campaign: StoredCampaign
 ) -> None:
     async with (
-        ledger.locked_shard(campaign.number, 0) as first,
-        ledger.locked_shard(campaign.number, 0) as second,
-        ledger.locked_shard(campaign.number, 1) as other,
+        ledger.likes.locked_shard(campaign, campaign.shards[0]) as first,
+        ledger.likes.locked_shard(campaign, campaign.shards[0]) as second,
+        ledger.likes.locked_shard(campaign, campaign.shards[1]) as other,
     ):
         assert first is not None
         assert second is None
         assert other is not None
-    async with ledger.locked_shard(campaign.number, 0) as again:
+    async with ledger.likes.locked_shard(campaign, campaign.shards[0]) as again:
         assert again is not None
 
 
 @pytest.mark.parametrize(("window", "days"), [("day", [20, 21, 22, 23]), ("campaign", [20])])
 async def test_every_window_has_its_partition(ledger: Ledger, sql: Sql, window: str, days: list[int]) -> None:
     campaign = await published(ledger, november(window=window))
-    async with ledger.step(campaign.id) as step:
-        await step.create_partitions(campaign.number, campaign.rules.window_dates())
+    async with ledger.campaigns.step(campaign.id) as step:
+        await step.create_partitions(campaign.rules.window_dates())
 
     names = await _partitions(sql, campaign.number)
 
@@ -246,7 +263,7 @@ async def test_every_window_has_its_partition(ledger: Ledger, sql: Sql, window: 
 
 
 async def test_likes_without_a_partition_are_refused_by_name(ledger: Ledger, campaign: StoredCampaign) -> None:
-    with pytest.raises(asyncpg.CheckViolationError, match='no partition of relation "likes" found'):
+    with pytest.raises(LedgerRefuses, match='no partition of relation "likes" found'):
         await insert(ledger, campaign, entry((A, [1]), at=NOON + timedelta(days=9)))
 
 
@@ -256,9 +273,9 @@ async def test_likes_of_a_partition_that_was_detached_are_refused_too(
     partition = f"likes_{campaign.number}_20261121"
     await sql.execute(f"ALTER TABLE likes DETACH PARTITION {partition}")
     try:
-        with pytest.raises(asyncpg.CheckViolationError, match='no partition of relation "likes" found'):
+        with pytest.raises(LedgerRefuses, match='no partition of relation "likes" found'):
             await insert(ledger, campaign, entry((A, [1])))
-        assert await ledger.recount_counts(campaign.number) == {}
+        assert await ledger.recounts.counts(campaign) == {}
     finally:
         await sql.execute(f"DROP TABLE {partition}")  # the schema of this database is compared with its description
 
@@ -267,8 +284,8 @@ async def test_two_campaigns_are_given_further_windows_at_the_same_time(ledger: 
     both = [await published(ledger, november()) for _ in range(2)]
 
     async def extend(campaign: StoredCampaign) -> None:
-        async with ledger.step(campaign.id) as step:
-            await step.create_partitions(campaign.number, [date(2026, 12, day) for day in range(1, 4)])
+        async with ledger.campaigns.step(campaign.id) as step:
+            await step.create_partitions([date(2026, 12, day) for day in range(1, 4)])
 
     await asyncio.gather(*map(extend, both))
 

@@ -8,7 +8,8 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from dianzan.ledger.ledger import Ledger, StoredCampaign
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.records import StoredCampaign
 from tests.support.casting import voter
 from tests.support.ledger_rows import entry, insert, november, published
 
@@ -57,6 +58,7 @@ LIKE = (
     "VALUES (now(), '2026-11-21', 0, $1, 1, 0, 1, {voter})"
 )
 COUNT = "INSERT INTO {table} VALUES ($1, {key}, 0, {likes})"
+PUBLISHER = "INSERT INTO publishers VALUES ({campaign}, {number}, '{code}', '', '{{}}')"
 SEAL = "INSERT INTO seals VALUES ({campaign}, now(), 0, 0)"
 SEALED = "INSERT INTO sealed_tallies VALUES ({campaign}, {index}, 1, 0, 0)"
 
@@ -66,7 +68,7 @@ def _candidate(campaign: str = "$1", index: int = 9, code: str = "c99", kind: st
 
 
 # Constraint -> a row that breaks it and nothing else; $1 is a campaign with a like of candidate 1 by voter a, a count,
-# an hour, an estimate, and a seal.
+# an hour, an estimate, a publisher, and a seal.
 BREAKS = {
     "campaigns_pkey": "INSERT INTO campaigns (number, id, rules) OVERRIDING SYSTEM VALUE VALUES ($1, 'other', '{}')",
     "campaigns_id_key": "INSERT INTO campaigns (id, rules) SELECT id, '{}' FROM campaigns WHERE number = $1",
@@ -78,6 +80,10 @@ BREAKS = {
     "candidate_code_is_unique_in_its_campaign": _candidate(code="c01"),
     "candidate_index_starts_at_one": _candidate(index=0),
     "candidate_kind_is_known": _candidate(kind="dog"),
+    "publishers_campaign_fkey": PUBLISHER.format(campaign="32000", number=2, code="radio"),
+    "publishers_pkey": PUBLISHER.format(campaign="$1", number=1, code="radio"),
+    "publisher_code_is_unique_in_its_campaign": PUBLISHER.format(campaign="$1", number=2, code="paper"),
+    "publisher_number_starts_at_one": PUBLISHER.format(campaign="$1", number=0, code="radio"),
     "like_counts_once": LIKE.format(voter=f"'\\x{voter('a').hex()}'"),
     "like_voter_has_16_bytes": LIKE.format(voter="'short'"),
     "counts_pkey": COUNT.format(table="counts", key=1, likes=1),
@@ -96,6 +102,7 @@ async def campaign(ledger: Ledger, sql: Sql) -> StoredCampaign:
     made = await published(ledger, november())
     await insert(ledger, made, entry((voter("a"), [1])))
     await sql.execute(COUNT.format(table="people_estimates", key=1, likes=1), made.number)
+    await sql.execute(PUBLISHER.format(campaign="$1", number=1, code="paper"), made.number)
     await sql.execute(SEAL.format(campaign="$1"), made.number)
     await sql.execute(SEALED.format(campaign="$1", index=1), made.number)
     return made

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from dianzan.domain import wire
 from dianzan.domain.errors import (
     ApiError,
     ClockSkewed,
@@ -20,10 +21,11 @@ from dianzan.domain.errors import (
     StoreUnsafe,
 )
 from dianzan.domain.limits import LIKES_PER_CALL_MAX
+from dianzan.domain.shard import Shard
 from dianzan.domain.windows import now_ms
 from dianzan.store import like_link
 from dianzan.store.like_link import LikeCall, LikeLink
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tests.support.casting import (
     NETWORK,
     PUBLISHER,
@@ -66,7 +68,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("width", "quota", "calls", "expected"), TABLE)
 async def test_likes_are_decided_by_the_rules_and_written_exactly(
-    *, store: VoteStore, link: LikeLink, width: int, quota: int, calls: list[list[Ballot]], expected: list[list[str]]
+    *, store: Store, link: LikeLink, width: int, quota: int, calls: list[list[Ballot]], expected: list[list[str]]
 ) -> None:
     campaign = await opened(store, width=width, likes_per_window=quota)
 
@@ -81,14 +83,16 @@ async def test_likes_are_decided_by_the_rules_and_written_exactly(
     ]
     for hashed in {hashed for hashed, _ in counted}:
         mine = tuple(candidate for other, candidate in counted if other == hashed)
-        assert await store.liked(campaign, today(campaign), hashed) == mine
+        assert await store.marks.liked(campaign, today(campaign), hashed) == mine
     per_candidate = [candidate for _, candidate in counted]
-    assert await store.counts(campaign.rules.id, 1) == {c: per_candidate.count(c) for c in set(per_candidate)}
+    assert await store.tallies.total(campaign.rules.every_shard) == {
+        c: per_candidate.count(c) for c in set(per_candidate)
+    }
     in_stream = [(hashed, candidate) for _day, candidate, hashed in identities(await waiting(store, campaign))]
     assert in_stream == counted
 
 
-async def test_a_batch_writes_one_entry_with_only_its_new_likes(store: VoteStore, link: LikeLink) -> None:
+async def test_a_batch_writes_one_entry_with_only_its_new_likes(store: Store, link: LikeLink) -> None:
     campaign = await opened(store, likes_per_window=2)
     await cast(link, campaign, (A, [1]))
     call = call_of(campaign, [(A, [1, 2, 3]), (B, [1]), (B, [1])])
@@ -100,10 +104,10 @@ async def test_a_batch_writes_one_entry_with_only_its_new_likes(store: VoteStore
     assert entry.batch == call.batch
     assert entry.window_day == today(campaign)
     assert before_ms - 1 <= entry.time_ms <= now_ms() + 1
-    assert entry.ballots == [(A, 2, PUBLISHER, NETWORK, (2,)), (B, 2, PUBLISHER, NETWORK, (1,))]
+    assert entry.ballots == [wire.Ballot(A, 2, PUBLISHER, NETWORK, (2,)), wire.Ballot(B, 2, PUBLISHER, NETWORK, (1,))]
 
 
-async def test_a_batch_with_nothing_new_writes_nothing(client: Redis, store: VoteStore, link: LikeLink) -> None:
+async def test_a_batch_with_nothing_new_writes_nothing(client: Redis, store: Store, link: LikeLink) -> None:
     campaign = await opened(store, likes_per_window=1)
     await cast(link, campaign, (A, [1]))
     before = await dump(client)
@@ -113,7 +117,7 @@ async def test_a_batch_with_nothing_new_writes_nothing(client: Redis, store: Vot
     assert await dump(client) == before
 
 
-async def test_the_reply_says_how_many_likes_are_left_after_each_ballot(store: VoteStore, link: LikeLink) -> None:
+async def test_the_reply_says_how_many_likes_are_left_after_each_ballot(store: Store, link: LikeLink) -> None:
     campaign = await opened(store, likes_per_window=3)
 
     [reply] = await link.send([call_of(campaign, [(A, [1]), (A, [2, 3, 4]), (B, [1]), (A, [1])])])
@@ -122,7 +126,7 @@ async def test_the_reply_says_how_many_likes_are_left_after_each_ballot(store: V
     assert [outcome.remaining for outcome in reply] == [2, 0, 2, 0]
 
 
-async def test_marks_of_one_window_do_not_bind_the_next(store: VoteStore, link: LikeLink) -> None:
+async def test_marks_of_one_window_do_not_bind_the_next(store: Store, link: LikeLink) -> None:
     campaign = await opened(store, likes_per_window=1)
     window = campaign.rules.window_at(now_ms())
 
@@ -134,7 +138,7 @@ async def test_marks_of_one_window_do_not_bind_the_next(store: VoteStore, link: 
 
 
 async def test_two_hundred_and_fifty_six_likes_go_in_one_call_and_no_more(
-    client: Redis, store: VoteStore, link: LikeLink
+    client: Redis, store: Store, link: LikeLink
 ) -> None:
     campaign = await opened(store)
     one_each = [(voter(n), [1]) for n in range(LIKES_PER_CALL_MAX + 1)]
@@ -165,8 +169,11 @@ def _yesterday(call: LikeCall) -> LikeCall:
     return replace(call, window=replace(window, start_ms=window.start_ms - day, end_ms=window.end_ms - day))
 
 
+ELSEWHERE = Shard("elsewhere", 0)
 REFUSALS = [
-    pytest.param({}, lambda call: replace(call, campaign="elsewhere"), StoreUnsafe, "does not hold", id="UNGATED"),
+    pytest.param(
+        {}, lambda call: replace(call, shard=Shard("elsewhere", 0)), StoreUnsafe, "does not hold", id="UNGATED"
+    ),
     pytest.param({"closed": True}, None, Closed, "has ended", id="SHUT"),
     pytest.param({}, lambda call: replace(call, rules_version=1), RulesMoved, "rules changed", id="STALE, older"),
     pytest.param({}, lambda call: replace(call, rules_version=3), RulesMoved, "rules changed", id="STALE, newer"),
@@ -185,7 +192,7 @@ REFUSALS = [
 async def test_a_refused_call_says_why_and_writes_nothing(
     *,
     client: Redis,
-    store: VoteStore,
+    store: Store,
     link: LikeLink,
     monkeypatch: pytest.MonkeyPatch,
     setting: dict[str, Any],
@@ -196,7 +203,7 @@ async def test_a_refused_call_says_why_and_writes_nothing(
     rules = {name: value for name, value in setting.items() if name in ("opens", "closes")}
     campaign = await opened(store, **rules)
     if "closed" in setting:
-        await store.close_gates(campaign.rules.id, 1)
+        await store.gates.close(campaign.rules.every_shard)
     call = call_of(campaign, [(A, [1]), (B, [2])])
     before = await dump(client)
     monkeypatch.setattr(like_link, "now_ms", lambda: now_ms() + setting.get("ahead_ms", 0))
@@ -208,7 +215,7 @@ async def test_a_refused_call_says_why_and_writes_nothing(
     assert await dump(client) == before
 
 
-async def test_a_refused_call_spoils_no_other_in_its_pipeline(store: VoteStore, link: LikeLink) -> None:
+async def test_a_refused_call_spoils_no_other_in_its_pipeline(store: Store, link: LikeLink) -> None:
     campaign = await opened(store)
     good, stale = call_of(campaign, [(A, [1])]), replace(call_of(campaign, [(B, [1])]), rules_version=9)
 
@@ -221,7 +228,7 @@ async def test_a_refused_call_spoils_no_other_in_its_pipeline(store: VoteStore, 
 
 
 async def test_a_full_store_refuses_likes_but_closes_and_is_emptied(
-    client: Redis, store: VoteStore, link: LikeLink
+    client: Redis, store: Store, link: LikeLink
 ) -> None:
     campaign = await opened(store)
     await cast(link, campaign, (A, [1]))
@@ -233,8 +240,8 @@ async def test_a_full_store_refuses_likes_but_closes_and_is_emptied(
         assert await dump(client) == before
 
         [entry] = await waiting(store, campaign)
-        assert await store.remove_entries(campaign.rules.id, 0, [(entry.entry_id, entry.batch)]) == 1
-        await store.close_gates(campaign.rules.id, 1)
+        assert await store.streams.remove(Shard(campaign.rules.id, 0), [(entry.entry_id, entry.batch)]) == 1
+        await store.gates.close(campaign.rules.every_shard)
 
     [refused] = await link.send([call_of(campaign, [(B, [1])])])
     assert isinstance(refused, Closed)

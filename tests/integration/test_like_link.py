@@ -17,7 +17,7 @@ from dianzan.domain.errors import StoreUnavailable
 from dianzan.store import like_link
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import open_client
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tests.support.casting import Ballot, answered, call_of, calls_of, cast, document, identities, voter, waiting
 from tests.support.wait import until
 
@@ -25,9 +25,9 @@ A = voter("a")
 
 
 @pytest.fixture
-async def campaign(store: VoteStore) -> Document:
+async def campaign(store: Store) -> Document:
     made = document(shards=1)
-    await store.open_gates(made, first=True)
+    await store.gates.open(made, made.rules.every_shard, first=True)
     return made
 
 
@@ -67,9 +67,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def test_every_reply_belongs_to_the_call_in_its_place(store: VoteStore, link: LikeLink) -> None:
+async def test_every_reply_belongs_to_the_call_in_its_place(store: Store, link: LikeLink) -> None:
     campaign = document(shards=4, likes_per_window=9)
-    await store.open_gates(campaign, first=True)
+    await store.gates.open(campaign, campaign.rules.every_shard, first=True)
     ballots: list[Ballot] = [(voter(n), range(1, 2 + n % 9)) for n in range(600)]
     calls = calls_of(campaign, ballots)
     random.Random(5).shuffle(calls)
@@ -94,7 +94,7 @@ async def test_a_connection_that_was_cut_between_two_batches_costs_one_unknown_a
 
 
 async def test_a_connection_that_is_cut_while_a_batch_is_out_leaves_it_unknown_and_asking_again_settles_it(
-    client: Redis, store: VoteStore, campaign: Document, link: LikeLink
+    client: Redis, store: Store, campaign: Document, link: LikeLink
 ) -> None:
     await cast(link, campaign, (voter("first"), [1]))
     await client.client_pause(20000, all=False)
@@ -110,11 +110,11 @@ async def test_a_connection_that_is_cut_while_a_batch_is_out_leaves_it_unknown_a
     await client.client_unpause()
 
     assert await cast(link, campaign, (A, [2])) in (["c"], ["a"])
-    assert await store.counts(campaign.rules.id, 1) == {1: 1, 2: 1}
+    assert await store.tallies.total(campaign.rules.every_shard) == {1: 1, 2: 1}
 
 
 async def test_a_like_whose_answer_was_lost_is_counted_once_when_asked_again(
-    store: VoteStore, store_url: str, campaign: Document
+    store: Store, store_url: str, campaign: Document
 ) -> None:
     proxy = DeafProxy(store_url)
     async with proxy.listening() as url:
@@ -126,12 +126,12 @@ async def test_a_like_whose_answer_was_lost_is_counted_once_when_asked_again(
         with pytest.raises(StoreUnavailable):
             await cast(link, campaign, (A, [2]))
 
-        assert await store.counts(campaign.rules.id, 1) == {1: 1, 2: 1}
+        assert await store.tallies.total(campaign.rules.every_shard) == {1: 1, 2: 1}
         proxy.deaf = False
         assert await cast(link, campaign, (A, [2])) == ["a"]
         await link.close()
         await through.aclose()
-    assert await store.counts(campaign.rules.id, 1) == {1: 1, 2: 1}
+    assert await store.tallies.total(campaign.rules.every_shard) == {1: 1, 2: 1}
     assert sorted(candidate for _, candidate, _ in identities(await waiting(store, campaign))) == [1, 2]
 
 
@@ -179,7 +179,7 @@ async def test_a_cancelled_batch_drops_its_connection_so_that_no_reply_shifts(
 
 
 async def test_a_server_that_answers_another_shape_is_not_believed(
-    client: Redis, store: VoteStore, campaign: Document, link: LikeLink
+    client: Redis, store: Store, campaign: Document, link: LikeLink
 ) -> None:
     await client.function_load(
         "#!lua name=dianzan\nredis.register_function('like_v1', function() return 'cc' end)", replace=True

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from dianzan.domain import wire
 from dianzan.domain.errors import ApiError
 from dianzan.store.like_link import LikeLink
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tests.support.casting import Ballot, Model, call_of, document, identities, today, voter, waiting
 
 VOTERS = [voter(n) for n in range(6)]
@@ -31,11 +31,11 @@ def stories(draw: st.DrawFn) -> tuple[int, int, int, list[list[Ballot]]]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(story=stories())
 async def test_the_function_decides_like_the_model(
-    client: Redis, store: VoteStore, link: LikeLink, story: tuple[int, int, int, list[list[Ballot]]]
+    client: Redis, store: Store, link: LikeLink, story: tuple[int, int, int, list[list[Ballot]]]
 ) -> None:
     width, quota, shards, batches = story
     campaign = document(width=width, likes_per_window=quota, shards=shards, expected_voters=500)
-    await store.open_gates(campaign, first=True)
+    await store.gates.open(campaign, campaign.rules.every_shard, first=True)
     model = Model(quota)
 
     for batch in batches:
@@ -47,9 +47,9 @@ async def test_the_function_decides_like_the_model(
             assert not isinstance(reply, ApiError), repr(reply)
             assert reply == model.cast(ballots)
 
-    assert await store.counts(campaign.rules.id, shards) == model.counts
+    assert await store.tallies.total(campaign.rules.every_shard) == model.counts
     for hashed in VOTERS:
-        assert await store.liked(campaign, today(campaign), hashed) == tuple(model.liked.get(hashed, []))
+        assert await store.marks.liked(campaign, today(campaign), hashed) == tuple(model.liked.get(hashed, []))
     streamed = identities(await waiting(store, campaign))
     assert len(streamed) == len(set(streamed))
     assert set(streamed) == model.identities(today(campaign))

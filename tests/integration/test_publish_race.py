@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 import pytest
@@ -12,11 +12,14 @@ from redis.asyncio import Redis
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import CampaignError
+from dianzan.domain.shard import Shard
 from dianzan.ledger.ledger import Ledger
 from dianzan.life.lifecycle import Lifecycle
 from dianzan.store import keys
+from dianzan.store.calls import StoreCalls
+from dianzan.store.gates import Gates, pack_gate
 from dianzan.store.like_link import LikeLink
-from dianzan.store.vote_store import VoteStore, pack_gate
+from dianzan.store.store import Store
 from tests.support.nodes import one_server
 from tests.support.wait import until
 from tests.support.way import Way, make_way
@@ -24,17 +27,17 @@ from tests.support.way import Way, make_way
 LOCKS_AWAITED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
-class Slow(VoteStore):
-    """Waits before it opens gates, until it is let go on."""
+class Slow(Gates):
+    """They wait before they open, until they are let go on."""
 
-    def __init__(self, client: Redis) -> None:
-        super().__init__(one_server(client))
+    def __init__(self, calls: StoreCalls) -> None:
+        super().__init__(calls)
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def open_gates(self, document: Document, **how: Any) -> None:
+    async def open(self, document: Document, shards: Iterable[Shard], *, first: bool) -> None:
         self.reached.set()
         await self.go_on.wait()
-        await super().open_gates(document, **how)
+        await super().open(document, shards, first=first)
 
 
 async def test_two_campaigns_are_extended_at_the_same_time(
@@ -59,8 +62,9 @@ async def test_of_two_publications_of_one_campaign_the_later_is_in_force_on_ever
     valkey: Redis, ledger: Ledger, valkey_link: LikeLink, sql: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     way = await make_way(valkey, ledger, valkey_link, shards=4)
-    slow = Slow(valkey)
-    earlier = asyncio.create_task(Lifecycle(slow, ledger).publish(way.campaign.id))
+    store = Store(one_server(valkey))
+    store.gates = slow = Slow(store._calls)
+    earlier = asyncio.create_task(Lifecycle(store, ledger).publish(way.campaign.id))
     await slow.reached.wait()
     later = asyncio.create_task(way.lifecycle.publish(way.campaign.id))
 
@@ -71,20 +75,20 @@ async def test_of_two_publications_of_one_campaign_the_later_is_in_force_on_ever
     slow.go_on.set()
     await asyncio.gather(earlier, later)
 
-    newest = await ledger.document(await way.lifecycle.stored(way.campaign.id))
-    gates = [await valkey.get(keys.gate(way.campaign.id, shard)) for shard in range(4)]
+    newest = await ledger.campaigns.document(await way.lifecycle.stored(way.campaign.id))
+    gates = [await valkey.get(keys.gate(Shard(way.campaign.id, shard))) for shard in range(4)]
     assert gates == [pack_gate(newest)] * 4
-    assert await way.store.document(way.campaign.id) == newest
+    assert await way.store.documents.read(way.campaign.id) == newest
 
 
 async def test_a_close_that_was_interrupted_is_completed_and_not_taken_for_a_loss(
     valkey: Redis, ledger: Ledger, valkey_link: LikeLink
 ) -> None:
     way = await make_way(valkey, ledger, valkey_link, shards=2)
-    await way.store.close_gates(way.campaign.id, 1)
+    await way.store.gates.close(way.campaign.shards)
 
     with pytest.raises(CampaignError, match=f"interrupted.*run dianzan campaign close {way.campaign.id}"):
         await way.lifecycle.publish(way.campaign.id)
     await way.lifecycle.close(way.campaign.id)
 
-    assert await way.store.gates_closed(way.campaign.id, 2) == [0, 1]
+    assert await way.store.gates.closed(way.campaign.shards) == list(way.campaign.shards)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as Disconnected
 
+from dianzan.domain.errors import StoreAway
+from dianzan.domain.shard import Shard
 from dianzan.ledger.ledger import Ledger
-from dianzan.life.restore import Restorer
 from dianzan.process import metrics
 from dianzan.store import keys
 from dianzan.store.like_link import LikeLink
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tally_worker import comparison
-from tally_worker.comparison import Reconciler
+from tally_worker.comparison import Comparison, Reconciler
 from tally_worker.flush import Consumer
 from tests.support.nodes import one_server
 from tests.support.store_state import bring_back, dump
@@ -35,8 +35,13 @@ async def way(valkey: Redis, ledger: Ledger, valkey_link: LikeLink) -> Way:
 
 @pytest.fixture
 def reconciler(way: Way) -> Reconciler:
-    restorer = Restorer(way.store, way.ledger, way.lifecycle)
-    return Reconciler(way.store, way.ledger, Consumer(way.store, way.ledger), restorer)
+    return reconciler_over(way, way.store)
+
+
+def reconciler_over(way: Way, store: Store) -> Reconciler:
+    """Looks at gates through a store of its own, and compares through the way's."""
+    comparison = Comparison(way.store, way.ledger, Consumer(way.store, way.ledger))
+    return Reconciler(store, way.ledger, comparison, way.restorer)
 
 
 def drift(way: Way, direction: str) -> float:
@@ -53,7 +58,7 @@ async def test_likes_that_wait_in_the_streams_are_no_difference(way: Way, reconc
     await reconciler.run_once()
 
     assert (drift(way, "behind"), drift(way, "ahead")) == (0, 0)
-    assert await way.store.gates_missing(way.campaign.id, SHARDS) == []
+    assert await way.store.gates.missing(way.campaign.shards) == []
     await way.check(dict.fromkeys(range(1, 6), 32))
 
 
@@ -81,7 +86,7 @@ async def test_a_store_brought_back_from_an_older_copy_is_rebuilt_and_counts_not
     await reconciler.run_once()
 
     assert drift(way, "behind") == 80
-    assert await way.store.gates_missing(way.campaign.id, SHARDS) == []
+    assert await way.store.gates.missing(way.campaign.shards) == []
     assert await way.cast(*ballots(0, 80)) == 0, "every like is known again"
     await way.check(counted)
     await reconciler.run_once()
@@ -91,7 +96,7 @@ async def test_a_store_brought_back_from_an_older_copy_is_rebuilt_and_counts_not
 async def test_only_shards_that_are_behind_are_rebuilt(valkey: Redis, way: Way, reconciler: Reconciler) -> None:
     await way.cast(*ballots(0, 40))
     await way.flush()
-    await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", -1)
+    await valkey.hincrby(keys.counts(Shard(way.campaign.id, 2)), "1", -1)
     before = metrics.REPAIRED.labels(way.campaign.id)._value.get()
     counted = await way.in_ledger()
 
@@ -106,12 +111,12 @@ async def test_a_shard_that_has_lost_its_gate_before_is_left_to_an_operator(
 ) -> None:
     await way.cast(*ballots(0, 40))
     await way.flush()
-    await valkey.delete(keys.gate(way.campaign.id, 1), keys.counts(way.campaign.id, 1))
-    await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", -1)
+    await valkey.delete(keys.gate(Shard(way.campaign.id, 1)), keys.counts(Shard(way.campaign.id, 1)))
+    await valkey.hincrby(keys.counts(Shard(way.campaign.id, 2)), "1", -1)
 
     await reconciler.run_once()
 
-    assert await way.store.gates_missing(way.campaign.id, SHARDS) == [1]
+    assert await way.store.gates.missing(way.campaign.shards) == [way.campaign.shards[1]]
 
 
 async def test_a_repair_that_cannot_run_leaves_the_shard_shut_and_is_tried_again(
@@ -120,20 +125,20 @@ async def test_a_repair_that_cannot_run_leaves_the_shard_shut_and_is_tried_again
     monkeypatch.setattr(comparison, "DRAIN_S_MAX", 0.1)
     await way.cast(*ballots(0, 40))
     await way.flush()
-    await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", -1)
+    await valkey.hincrby(keys.counts(Shard(way.campaign.id, 2)), "1", -1)
     counted = await way.in_ledger()
-    stuck = await valkey.xadd(keys.stream(way.campaign.id, 2), {"v": "9"})
+    stuck = await valkey.xadd(keys.stream(Shard(way.campaign.id, 2)), {"v": "9"})
 
     await reconciler.run_once()
-    assert await way.store.gates_missing(way.campaign.id, SHARDS) == [], "an entry nobody can read: nothing is said"
-    await valkey.xdel(keys.stream(way.campaign.id, 2), stuck)
-    async with way.ledger.step(way.campaign.id):
-        monkeypatch.setattr("dianzan.ledger.ledger.LOCK_WAIT_S", 1)
+    assert await way.store.gates.missing(way.campaign.shards) == [], "an entry nobody can read: nothing is said"
+    await valkey.xdel(keys.stream(Shard(way.campaign.id, 2)), stuck)
+    async with way.ledger.campaigns.step(way.campaign.id):
+        monkeypatch.setattr("dianzan.ledger.step.LOCK_WAIT_S", 1)
         await reconciler.run_once()
-    assert await way.store.gates_missing(way.campaign.id, SHARDS) == [2]
+    assert await way.store.gates.missing(way.campaign.shards) == [way.campaign.shards[2]]
 
     await reconciler.run_once()
-    assert await way.store.gates_missing(way.campaign.id, SHARDS) == []
+    assert await way.store.gates.missing(way.campaign.shards) == []
     await way.check(counted)
 
 
@@ -150,10 +155,8 @@ async def test_a_ledger_that_has_lost_rows_is_told_and_nothing_is_changed_until_
     assert drift(way, "ahead") == 80
     assert drift(way, "behind") == 0
     assert await dump(valkey) == before
-    restored = await Restorer(way.store, way.ledger, way.lifecycle).restore(
-        way.campaign.id, drain_s_max=5, accept_ledger=True
-    )
-    assert restored.shards == list(range(SHARDS))
+    restored = await way.restorer.restore(way.campaign.id, drain_s_max=5, accept_ledger=True)
+    assert restored.shards == list(way.campaign.shards)
     assert await way.cast(*ballots(0, 40)) == 80, "who was lost may like again"
 
 
@@ -169,13 +172,13 @@ async def test_likes_that_the_ledger_refuses_end_no_comparison(
     for day in way.document.rules.window_dates():
         await sql.execute(f"DROP TABLE likes_{way.campaign.number}_{day:%Y%m%d}")
     await way.cast(*ballots(0, 40))
-    waiting = await way.store.backlog(way.campaign.id, SHARDS)
+    waiting = await way.store.streams.backlog(way.campaign.shards)
     before = metrics.RECONCILED_TIMESTAMP._value.get()
 
     await reconciler.run_once()
 
     assert metrics.RECONCILED_TIMESTAMP._value.get() > before
-    assert await way.store.backlog(way.campaign.id, SHARDS) == waiting
+    assert await way.store.streams.backlog(way.campaign.shards) == waiting
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["closed", "sealed"])
@@ -184,14 +187,14 @@ async def test_a_gate_that_an_older_copy_opens_again_is_closed(
 ) -> None:
     copy = await dump(valkey)
     if sealed:
-        await way.lifecycle.seal(way.campaign.id, drain_s_max=5)
+        await way.sealer.seal(way.campaign.id, drain_s_max=5)
     else:
         await way.lifecycle.close(way.campaign.id)
     await bring_back(valkey, copy)
 
     await reconciler.run_once()
 
-    assert await way.store.gates_closed(way.campaign.id, SHARDS) == list(range(SHARDS))
+    assert await way.store.gates.closed(way.campaign.shards) == list(way.campaign.shards)
 
 
 async def test_a_disturbance_brings_the_next_look_forward(
@@ -202,7 +205,7 @@ async def test_a_disturbance_brings_the_next_look_forward(
     await way.flush()
     async with _running(reconciler) as disturbed:
         await until(_looked(way, 0), what="the look at the start")
-        await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", 3)
+        await valkey.hincrby(keys.counts(Shard(way.campaign.id, 2)), "1", 3)
         disturbed.set()
         await until(_looked(way, 3), what="the look after a disturbance")
 
@@ -213,18 +216,17 @@ async def test_a_look_that_a_lost_connection_puts_off_is_soon_made(
     monkeypatch.setattr(comparison, "SETTLE_S", 0.05)
     lost = 0
 
-    async def gates_missing(campaign: str, shards: int) -> list[int]:
+    async def missing(shards: Sequence[Shard]) -> list[Shard]:
         nonlocal lost
         if lost == 0:
             lost += 1
-            raise Disconnected("a connection that was reset while nobody used it")
-        return await way.store.gates_missing(campaign, shards)
+            raise StoreAway("a connection was reset while nobody used it")
+        return await way.store.gates.missing(shards)
 
-    unlucky = VoteStore(one_server(valkey))
-    monkeypatch.setattr(unlucky, "gates_missing", gates_missing)
-    await valkey.hincrby(keys.counts(way.campaign.id, 2), "1", 3)
-    restorer = Restorer(way.store, way.ledger, way.lifecycle)
-    async with _running(Reconciler(unlucky, way.ledger, Consumer(way.store, way.ledger), restorer)):
+    unlucky = Store(one_server(valkey))
+    monkeypatch.setattr(unlucky.gates, "missing", missing)
+    await valkey.hincrby(keys.counts(Shard(way.campaign.id, 2)), "1", 3)
+    async with _running(reconciler_over(way, unlucky)):
         await until(_looked(way, 3), what="the look after the one that was put off")
     assert lost == 1
 

@@ -16,12 +16,13 @@ from redis.asyncio import Redis
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import RulesMoved, StoreError, StoreUnavailable, StoreUnsafe
 from dianzan.domain.limits import BACKLOG_BYTES_MAX
+from dianzan.domain.shard import Shard
 from dianzan.local.folder import read_password, redis_url
 from dianzan.local.servers import Server, ValkeyServer
 from dianzan.store import durability, keys
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import StoreNodes, connect, open_client
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tests.support.casting import Ballot, call_of, cast, document, voter
 from tests.support.servers import REDIS_7_0, DebianRedis
 from tests.support.wait import until
@@ -56,7 +57,7 @@ class Pair:
     async def confirms(self) -> bool:
         """Whether the replica's disk keeps up too: it does not while it rewrites its file after a full copy."""
         try:
-            return await self.in_step() and await VoteStore(self.nodes).read_entries("none", 0, 1) == []
+            return await self.in_step() and await Store(self.nodes).streams.read(Shard("none", 0), 1) == []
         except StoreError:
             return False
 
@@ -70,7 +71,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     nodes = connect(redis_url(servers[0].folder), replicated=True)
     [primary], replica = nodes.all(), open_client(redis_url(servers[1].folder))
     found = Pair(nodes, primary.client, replica, servers[0].port, servers[1])
-    await VoteStore(nodes).load_library()
+    await Store(nodes).load_library()
     await primary.client.config_set("repl-diskless-sync-delay", "0")
     await replica.config_set("masterauth", read_password(servers[0].folder))
     await replica.replicaof("127.0.0.1", str(servers[0].port))
@@ -96,15 +97,15 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def store(pair: Pair) -> VoteStore:
-    return VoteStore(pair.nodes)
+def store(pair: Pair) -> Store:
+    return Store(pair.nodes)
 
 
 @pytest.fixture
-async def campaign(pair: Pair, store: VoteStore) -> Document:
+async def campaign(pair: Pair, store: Store) -> Document:
     await until(pair.confirms, what="the replica confirms")
     made = document(shards=1)
-    await store.open_gates(made, first=True)
+    await store.gates.open(made, made.rules.every_shard, first=True)
     return made
 
 
@@ -124,7 +125,7 @@ async def is_unknown(link: LikeLink, campaign: Document, ballot: Ballot) -> bool
 async def test_a_counted_like_is_on_the_replica(pair: Pair, campaign: Document, link: LikeLink) -> None:
     assert await cast(link, campaign, (A, [1, 2])) == ["cc"]
 
-    assert await pair.replica.hgetall(keys.counts(campaign.rules.id, 0)) == {b"1": b"1", b"2": b"1"}
+    assert await pair.replica.hgetall(keys.counts(Shard(campaign.rules.id, 0))) == {b"1": b"1", b"2": b"1"}
 
 
 async def test_a_like_that_no_replica_holds_is_unknown_until_one_does(
@@ -152,7 +153,7 @@ async def test_a_repeat_on_another_connection_is_not_answered_before_the_replica
 
 
 async def test_a_refusal_stays_what_it_is_where_no_replica_confirms(
-    pair: Pair, store: VoteStore, campaign: Document, link: LikeLink
+    pair: Pair, store: Store, campaign: Document, link: LikeLink
 ) -> None:
     stale = campaign.model_copy(update={"version": campaign.version - 1})
     with pair.deaf_replica():
@@ -161,23 +162,23 @@ async def test_a_refusal_stays_what_it_is_where_no_replica_confirms(
 
 
 async def test_a_worker_reads_only_what_a_replica_holds(
-    pair: Pair, store: VoteStore, campaign: Document, link: LikeLink
+    pair: Pair, store: Store, campaign: Document, link: LikeLink
 ) -> None:
     await cast(link, campaign, (A, [1]))
     with pair.deaf_replica(), pytest.raises(StoreError):
-        await store.read_entries(campaign.rules.id, 0, 10)
+        await store.streams.read(Shard(campaign.rules.id, 0), 10)
 
-    assert len(await store.read_entries(campaign.rules.id, 0, 10)) == 1
+    assert len(await store.streams.read(Shard(campaign.rules.id, 0), 10)) == 1
 
 
 async def test_a_gate_is_not_closed_before_the_replica_has_closed_it(
-    pair: Pair, store: VoteStore, campaign: Document
+    pair: Pair, store: Store, campaign: Document
 ) -> None:
     with pair.deaf_replica(), pytest.raises(StoreError):
-        await store.close_gates(campaign.rules.id, 1)
+        await store.gates.close(campaign.rules.every_shard)
 
-    await store.close_gates(campaign.rules.id, 1)
-    assert await pair.replica.get(keys.gate(campaign.rules.id, 0)) == b"closed"
+    await store.gates.close(campaign.rules.every_shard)
+    assert await pair.replica.get(keys.gate(Shard(campaign.rules.id, 0))) == b"closed"
 
 
 async def test_likes_are_refused_before_they_are_sent_while_no_replica_is_in_step(
@@ -198,7 +199,7 @@ async def test_likes_are_refused_before_they_are_sent_while_no_replica_is_in_ste
         assert "0 replicas are connected" in watch.reasons[0]
         with pytest.raises(StoreUnsafe):
             await cast(link, campaign, (A, [1]))
-        assert await pair.primary.exists(keys.counts(campaign.rules.id, 0)) == 0
+        assert await pair.primary.exists(keys.counts(Shard(campaign.rules.id, 0))) == 0
     finally:
         await pair.replica.replicaof(host, port)
         await link.close()

@@ -10,17 +10,17 @@ from typing import Any
 
 import asyncpg
 import pytest
-import redis.exceptions
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from dianzan.domain.campaign import Document
+from dianzan.domain.errors import StoreAway
 from dianzan.domain.limits import CLOCK_SKEW_MS_MAX, MARKS_KEPT_DAYS
 from dianzan.domain.windows import EPOCH, now_ms
 from dianzan.ledger.ledger import Ledger
 from dianzan.life.lifecycle import Lifecycle
 from dianzan.store.like_link import LikeLink
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tally_worker import sweep
 from tally_worker.sweep import Sweeper
 from tests.support.casting import answered, call_of, hours_ago, voter
@@ -36,14 +36,14 @@ class Old:
     """A published campaign that has run for ten days, with a mark of each voter in every window."""
 
     document: Document
-    store: VoteStore
+    store: Store
     ledger: Ledger
 
     async def marked(self) -> set[date]:
         """Windows in which the store knows what every voter liked; none knows but some."""
         found: set[date] = set()
         for day in self.document.rules.window_dates():
-            known = [bool(await self.store.liked(self.document, (day - EPOCH).days, hashed)) for hashed in VOTERS]
+            known = [bool(await self.store.marks.liked(self.document, (day - EPOCH).days, hashed)) for hashed in VOTERS]
             assert all(known) or not any(known)
             found |= {day} if all(known) else set()
         return found
@@ -57,7 +57,7 @@ class Old:
 
 
 async def make_old(valkey: Redis, ledger: Ledger, link: LikeLink, **changes: Any) -> Old:
-    store = VoteStore(one_server(valkey))
+    store = Store(one_server(valkey))
     lifecycle = Lifecycle(store, ledger)
     wanted = rules(**{"opens": hours_ago(240), "closes": hours_ago(-24), "shards": 2, **changes})
     await lifecycle.create(wanted)
@@ -93,7 +93,7 @@ async def test_a_second_sweep_removes_nothing_and_remembers_the_last_window(old:
 
     assert await sweeper.run_once() == 0
 
-    stored = await old.ledger.campaign(old.document.rules.id)
+    stored = await old.ledger.campaigns.one(old.document.rules.id)
     assert stored is not None
     assert stored.swept_through == min(old.kept) - timedelta(days=1)
 
@@ -105,7 +105,7 @@ async def test_a_sweep_that_died_before_it_was_recorded_is_done_again(
         raise RuntimeError("the worker died here")
 
     with monkeypatch.context() as patched:
-        patched.setattr(old.ledger, "set_swept", die)
+        patched.setattr(old.ledger.campaigns, "set_swept", die)
         with pytest.raises(RuntimeError):
             await Sweeper(old.store, old.ledger).run_once()
 
@@ -156,7 +156,7 @@ async def test_the_one_window_of_a_whole_campaign_stays_until_long_after_its_end
 
 
 async def test_a_draft_is_left_alone(valkey: Redis, ledger: Ledger) -> None:
-    store = VoteStore(one_server(valkey))
+    store = Store(one_server(valkey))
     await Lifecycle(store, ledger).create(rules(opens=hours_ago(900), closes=hours_ago(800)))
 
     assert await Sweeper(store, ledger).run_once() == 0
@@ -171,14 +171,14 @@ async def test_a_store_that_is_away_only_puts_the_sweep_off(old: Old, monkeypatc
         nonlocal refusals
         if refusals:
             refusals -= 1
-            raise redis.exceptions.ConnectionError("the store is away")
+            raise StoreAway("the store is away")
         return await usual()
 
     monkeypatch.setattr(old.store, "clocks_ms", away_at_first)
     sweeping = asyncio.create_task(Sweeper(old.store, old.ledger).run())
 
     async def swept() -> bool:
-        stored = await old.ledger.campaign(old.document.rules.id)
+        stored = await old.ledger.campaigns.one(old.document.rules.id)
         return stored is not None and stored.swept_through == min(old.kept) - timedelta(days=1)
 
     await until(swept, what="the sweep was done in the end")

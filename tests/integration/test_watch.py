@@ -14,22 +14,23 @@ from redis.asyncio import Redis
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import CampaignUnknown, Overloaded, StoreUnavailable, StoreUnsafe, Unavailable
 from dianzan.domain.limits import BACKLOG_BYTES_MAX
-from dianzan.store import durability, keys
+from dianzan.domain.shard import Shard
+from dianzan.store import keys, library
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import Node, StoreNodes, connect
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tests.support.casting import call_of, document, voter
 from tests.support.nodes import one_server
 from tests.support.servers import running_store
 from tests.support.store_state import configured
-from vote_api.store import watch as watch_module
+from vote_api.store import health
 from vote_api.store.watch import StoreWatch
 
 
 @pytest.fixture
-async def campaign(store: VoteStore) -> Document:
+async def campaign(store: Store) -> Document:
     made = document(shards=1)
-    await store.open_gates(made, first=True)
+    await store.gates.open(made, made.rules.every_shard, first=True)
     return made
 
 
@@ -55,7 +56,7 @@ def waiving(nodes: StoreNodes) -> StoreWatch:
 
 @pytest.fixture
 def checked_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "PROMISE_EVERY_S", 0.0)
+    monkeypatch.setattr(health, "PROMISE_EVERY_S", 0.0)
 
 
 async def test_nothing_is_known_before_the_first_read(watch: StoreWatch, node: Node) -> None:
@@ -77,16 +78,16 @@ async def test_a_store_that_keeps_the_promise_is_ready_without_a_waiver(watch: S
 
 
 async def test_campaigns_are_known_and_changed_by_their_version_and_never_forgotten(
-    client: Redis, store: VoteStore, watch: StoreWatch
+    client: Redis, store: Store, watch: StoreWatch
 ) -> None:
     first = document()
     campaign = first.rules.id
-    await store.publish_document(first)
+    await store.documents.publish(first)
     await watch.refresh()
     assert watch.document(campaign) == first
 
     later = first.model_copy(update={"version": 3, "candidates": ("c1",)})
-    await store.publish_document(later)
+    await store.documents.publish(later)
     await watch.refresh()
     assert watch.document(campaign) == later
 
@@ -97,9 +98,9 @@ async def test_campaigns_are_known_and_changed_by_their_version_and_never_forgot
         watch.document("another")
 
 
-async def test_a_document_is_read_again_only_when_its_version_changed(store: VoteStore, watch: StoreWatch) -> None:
+async def test_a_document_is_read_again_only_when_its_version_changed(store: Store, watch: StoreWatch) -> None:
     made = document()
-    await store.publish_document(made)
+    await store.documents.publish(made)
     await watch.refresh()
     known = watch.document(made.rules.id)
 
@@ -110,10 +111,10 @@ async def test_a_document_is_read_again_only_when_its_version_changed(store: Vot
 
 @pytest.mark.usefixtures("checked_every_time")
 async def test_a_setting_that_weakens_the_promise_stops_likes_until_it_is_mended(
-    client: Redis, store: VoteStore, watch: StoreWatch, node: Node
+    client: Redis, store: Store, watch: StoreWatch, node: Node
 ) -> None:
     made = document()
-    await store.publish_document(made)
+    await store.documents.publish(made)
     await watch.refresh()
 
     async with configured(client, "appendfsync", "everysec"):
@@ -141,7 +142,7 @@ async def test_a_waiver_takes_likes_on_a_weak_store_and_says_so(client: Redis, w
 
 
 async def test_another_version_of_the_library_breaks_the_promise(client: Redis, watch: StoreWatch) -> None:
-    await client.function_delete(durability.LIBRARY)
+    await client.function_delete(library.NAME)
 
     await watch.refresh()
 
@@ -149,54 +150,54 @@ async def test_another_version_of_the_library_breaks_the_promise(client: Redis, 
     assert "library" in watch.reasons[0]
 
 
-async def test_a_newer_library_serves_too(client: Redis, store: VoteStore, watch: StoreWatch) -> None:
-    version = durability.LIBRARY_VERSION
-    newer = durability.library_source().replace(f"LIBRARY_VERSION = {version}", f"LIBRARY_VERSION = {version + 1}")
+async def test_a_newer_library_serves_too(client: Redis, store: Store, watch: StoreWatch) -> None:
+    version = library.VERSION
+    newer = library.source().replace(f"LIBRARY_VERSION = {version}", f"LIBRARY_VERSION = {version + 1}")
     await client.function_load(newer, replace=True)
     try:
         await watch.refresh()
         assert watch.ready
     finally:
-        await client.function_delete(durability.LIBRARY)
+        await client.function_delete(library.NAME)
         await store.load_library()
 
 
 async def test_a_crowd_that_asks_at_once_shares_one_read(
-    store: VoteStore, watch: StoreWatch, monkeypatch: pytest.MonkeyPatch
+    store: Store, watch: StoreWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await watch.refresh()
-    reads, usual = 0, store.versions
+    reads, usual = 0, store.documents.versions
 
     async def counted() -> dict[str, int]:
         nonlocal reads
         reads += 1
         return await usual()
 
-    monkeypatch.setattr(store, "versions", counted)
+    monkeypatch.setattr(store.documents, "versions", counted)
     await asyncio.gather(*(watch.refresh() for _ in range(200)))
 
     assert reads <= 2, "one that runs, and one for all that asked since it began"
 
 
 async def test_a_crowd_of_reads_waits_for_connections_and_does_not_make_the_store_look_away(
-    store: VoteStore, watch: StoreWatch
+    store: Store, watch: StoreWatch
 ) -> None:
     made = document()
-    await asyncio.gather(*(store.liked(made, 1, n.to_bytes(16, "big")) for n in range(200)), watch.refresh())
+    await asyncio.gather(*(store.marks.liked(made, 1, n.to_bytes(16, "big")) for n in range(200)), watch.refresh())
 
     assert watch.ready
 
 
 @pytest.mark.usefixtures("checked_every_time")
 async def test_a_document_that_cannot_be_read_keeps_the_last_one_and_all_other_campaigns(
-    client: Redis, store: VoteStore, watch: StoreWatch
+    client: Redis, store: Store, watch: StoreWatch
 ) -> None:
     first, other = document(), document()
-    await store.publish_document(first)
+    await store.documents.publish(first)
     await watch.refresh()
     await client.set(keys.document(first.rules.id), "{}")
     await client.hset(keys.CAMPAIGNS, first.rules.id, "99")
-    await store.publish_document(other)
+    await store.documents.publish(other)
 
     await watch.refresh()
 
@@ -205,7 +206,7 @@ async def test_a_document_that_cannot_be_read_keeps_the_last_one_and_all_other_c
 
 
 async def test_a_new_connection_for_likes_finds_a_weak_store_at_once(
-    client: Redis, store: VoteStore, watch: StoreWatch, node: Node, campaign: Document
+    client: Redis, store: Store, watch: StoreWatch, node: Node, campaign: Document
 ) -> None:
     await watch.refresh()
     link = LikeLink(client, on_open=partial(watch.recheck, node))
@@ -215,7 +216,7 @@ async def test_a_new_connection_for_likes_finds_a_weak_store_at_once(
     await link.send([call_of(campaign, [(voter("A"), [1])])])
     await link.close()
 
-    assert await store.counts(campaign.rules.id, 1) == {1: 1}
+    assert await store.tallies.total(campaign.rules.every_shard) == {1: 1}
 
 
 async def test_the_promise_is_not_checked_every_second(client: Redis, watch: StoreWatch) -> None:
@@ -231,9 +232,9 @@ async def test_a_store_that_comes_back_weaker_is_found_out_at_once(tmp_path: Pat
     folder, made = tmp_path / "data", document()
     with running_store("valkey-wheel", folder) as url:
         nodes = connect(url)
-        client, store = nodes.all()[0].client, VoteStore(nodes)
+        client, store = nodes.all()[0].client, Store(nodes)
         await store.load_library()
-        await store.publish_document(made)
+        await store.documents.publish(made)
         watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=BACKLOG_BYTES_MAX)
         await watch.refresh()
         assert watch.ready
@@ -276,11 +277,11 @@ async def test_likes_are_refused_from_85_percent_of_the_stores_memory_on(
 
 
 async def test_likes_are_refused_while_too_many_bytes_wait_for_the_ledger(
-    client: Redis, store: VoteStore, link: LikeLink, nodes: StoreNodes, node: Node
+    client: Redis, store: Store, link: LikeLink, nodes: StoreNodes, node: Node
 ) -> None:
     made = document(shards=2)
-    await store.open_gates(made, first=True)
-    await store.publish_document(made)
+    await store.gates.open(made, made.rules.every_shard, first=True)
+    await store.documents.publish(made)
     watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=3_000)
     await watch.refresh()
     watch.require(node)
@@ -291,7 +292,7 @@ async def test_likes_are_refused_while_too_many_bytes_wait_for_the_ledger(
     with pytest.raises(Overloaded):
         watch.require(node)
     assert "wait for the ledger" in watch.reasons[0]
-    await client.delete(*(keys.stream(made.rules.id, shard) for shard in range(2)))
+    await client.delete(*(keys.stream(Shard(made.rules.id, shard)) for shard in range(2)))
     await watch.refresh()
     watch.require(node)
 

@@ -115,7 +115,7 @@ async def test_a_worker_killed_again_and_again_under_load_costs_nothing(
         model = await casting
 
         async def drained() -> bool:
-            return not any(await way.store.backlog(way.campaign.id, 4))
+            return not any(await way.store.streams.backlog(way.campaign.shards))
 
         await until(drained, within_s=20, what="the streams are empty")
         await until(victim.ready, within_s=20, what="the last life is ready")
@@ -123,7 +123,7 @@ async def test_a_worker_killed_again_and_again_under_load_costs_nothing(
         assert victim.stop()
 
     await way.check(model.counts)
-    recorded = [(candidate, hashed) async for _day, candidate, hashed in ledger.record(way.campaign.number)]
+    recorded = [(candidate, hashed) async for _day, candidate, hashed in ledger.likes.record(way.campaign)]
     assert set(recorded) == {(candidate, hashed) for _day, candidate, hashed in model.identities(0)}
     assert LogWatch(tmp_path).new_errors() == []
 

@@ -13,9 +13,11 @@ import asyncpg
 
 from dianzan.domain.campaign import Document, Rules, State
 from dianzan.domain.errors import CampaignError
+from dianzan.domain.shard import Shard
 from dianzan.domain.windows import from_ms
 from dianzan.domain.wire import Entry
-from dianzan.ledger.ledger import Seal, StoredCampaign, Tally
+from dianzan.ledger.errors import mapped
+from dianzan.ledger.records import Seal, StoredCampaign, Tally
 from dianzan.roster.candidates import Candidate
 from tests.simulation.ledger_server import GONE, LedgerServer, Transaction
 from tests.simulation.loop import Process, SimLoop
@@ -46,10 +48,10 @@ class SimShardFlush:
     async def insert(self, entries: Iterable[Entry]) -> int:
         """Insert the entries' likes; how many were new."""
         likes = [
-            ((entry.window_day, candidate, ballot[0]), entry.time_ms)
+            ((entry.window_day, candidate, ballot.voter), entry.time_ms)
             for entry in entries
             for ballot in entry.ballots
-            for candidate in ballot[4]
+            for candidate in ballot.candidates
         ]
         server = self._ledger.server
         return int(await self._ledger.ask(lambda a: server.insert(a, self._transaction, self._shard, likes)))
@@ -66,29 +68,34 @@ class SimShardFlush:
 class SimStep:
     """An open transaction of one step in the campaign's life."""
 
-    def __init__(self, ledger: SimLedger, transaction: Transaction, stored: StoredCampaign) -> None:
-        self._ledger, self._transaction, self.stored = ledger, transaction, stored
+    def __init__(self, ledger: SimLedger, transaction: Transaction, campaign: StoredCampaign) -> None:
+        self._ledger, self._transaction, self.campaign = ledger, transaction, campaign
 
-    async def lock_shards(self, _number: int, shards: Iterable[int]) -> None:
+    async def lock_shards(self, shards: Iterable[Shard]) -> None:
         """Wait for the flushes of these shards."""
         server = self._ledger.server
         for shard in shards:
-            lock = f"shard {shard}"
+            lock = f"shard {shard.number}"
             take = partial(server.take_waiting, transaction=self._transaction, lock=lock, wait_s=LOCK_WAIT_S)
             if await self._ledger.ask(take) is None:
                 raise CampaignError("A worker's flush has not ended.")
 
-    async def has_likes(self, _number: int) -> bool:
+    async def has_likes(self) -> bool:
         """Whether the ledger holds any like."""
         return bool(await self._ledger.read(lambda: bool(self._ledger.server.rows)))
 
-    async def candidate_codes(self, number: int) -> dict[str, int]:
+    async def candidate_codes(self) -> dict[str, int]:
         """Code -> index."""
-        return {candidate.code: index for index, candidate in (await self._ledger.candidates(number)).items()}
+        candidates = await self._ledger.campaigns.candidates(self.campaign)
+        return {candidate.code: index for index, candidate in candidates.items()}
+
+    async def publisher_codes(self) -> dict[str, int]:
+        """No publisher is simulated."""
+        return {}
 
     async def pass_version(self, version: int) -> int | None:
         """Past a later version, at COMMIT."""
-        if self.stored.version >= version:
+        if self.campaign.version >= version:
             return None
         await self._change(lambda: self._ledger.server.pass_version(version))
         return version + 1
@@ -97,7 +104,7 @@ class SimStep:
         """published -> closed, at COMMIT."""
         await self._change(self._ledger.server.set_closed)
 
-    async def seal(self, _number: int, _likes: int, _people: int, tallies: Mapping[int, tuple[int, Tally]]) -> None:
+    async def seal(self, _likes: int, _people: int, tallies: Mapping[int, tuple[int, Tally]]) -> None:
         """The final tally, at COMMIT."""
         await self._change(lambda: self._ledger.server.set_sealed(tallies))
 
@@ -119,6 +126,9 @@ class SimLedger:
         self.server, self._loop, self._network = server, loop, network
         self._process, self._random = process, rng.random
         self._link = network.link(process.name, "ledger")
+        self.campaigns = SimCampaigns(self)
+        self.likes = SimLikes(self)
+        self.recounts = SimRecounts(self)
 
     async def ask(self, deliver: Callable[[Answer], None]) -> Any:
         """Run something at the server."""
@@ -129,7 +139,8 @@ class SimLedger:
             else:
                 answer(ConnectionRefusedError("the server is down"))
 
-        return await self._network.ask(self._link, arrive, timeout_s=POSTGRES_TIMEOUT_S, lost=_lost)
+        with mapped():
+            return await self._network.ask(self._link, arrive, timeout_s=POSTGRES_TIMEOUT_S, lost=_lost)
 
     async def read(self, look: Callable[[], Any]) -> Any:
         """What a query finds."""
@@ -137,25 +148,7 @@ class SimLedger:
 
     # ---- transactions -----------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def locked_shard(self, _campaign: int, shard: int) -> AsyncIterator[SimShardFlush | None]:
-        """A transaction that holds the shard's lock; None where another worker holds it."""
-        begun = self._begun(lambda answer: self.server.begin(answer, f"shard {shard}"))
-        transaction, locked = await begun
-        async with self._transaction(transaction):
-            yield SimShardFlush(self, transaction, shard) if locked else None
-
-    @asynccontextmanager
-    async def step(self, campaign: str) -> AsyncIterator[SimStep]:
-        """A transaction that holds the campaign's lock."""
-        begun = self._begun(lambda answer: self.server.begin_waiting(answer, "campaign", LOCK_WAIT_S))
-        transaction = await begun
-        if transaction is None:
-            raise CampaignError(f"Another command on campaign {campaign} is running.")
-        async with self._transaction(transaction):
-            yield SimStep(self, transaction, await self.read(lambda: self.server.campaign))
-
-    async def _begun(self, begin: Callable[[Answer], None]) -> Any:
+    async def begun(self, begin: Callable[[Answer], None]) -> Any:
         """Begin; where nobody is there any more to be told, the server notices."""
         begun: list[Transaction] = []
         given_up = False
@@ -181,7 +174,7 @@ class SimLedger:
             raise
 
     @asynccontextmanager
-    async def _transaction(self, transaction: Transaction) -> AsyncIterator[None]:
+    async def transaction(self, transaction: Transaction) -> AsyncIterator[None]:
         try:
             yield
         except BaseException:
@@ -197,56 +190,94 @@ class SimLedger:
         """Its client is gone, or has asked for ROLLBACK: the server ends it, a little later."""
         self._loop.later(NOTICES_S * self._random() ** 3 + 0.002, self.server.roll_back, transaction)
 
-    # ---- queries ----------------------------------------------------------------------------------------------------
 
-    async def campaigns(self) -> list[StoredCampaign]:
+class SimLikes:
+    """The ledger of likes."""
+
+    def __init__(self, ledger: SimLedger) -> None:
+        self._ledger, self._server = ledger, ledger.server
+
+    @asynccontextmanager
+    async def locked_shard(self, _campaign: StoredCampaign, shard: Shard) -> AsyncIterator[SimShardFlush | None]:
+        """A transaction that holds the shard's lock; None where another worker holds it."""
+        begun = self._ledger.begun(lambda answer: self._server.begin(answer, f"shard {shard.number}"))
+        transaction, locked = await begun
+        async with self._ledger.transaction(transaction):
+            yield SimShardFlush(self._ledger, transaction, shard.number) if locked else None
+
+    async def shard_counts(self, campaign: StoredCampaign) -> dict[Shard, dict[int, int]]:
+        """Shard -> candidate -> likes by the counts."""
+        counts = await self._ledger.read(self._server.shard_counts)
+        return {shard: dict(counts.get(shard.number, {})) for shard in campaign.shards}
+
+    async def voters_of(self, _campaign: StoredCampaign, day: date) -> AsyncIterator[tuple[bytes, list[int]]]:
+        """Each voter of one window with the candidates liked."""
+        for voter, candidates in (await self._ledger.read(lambda: self._server.voters_of(day))).items():
+            yield voter, candidates
+
+
+class SimCampaigns:
+    """The one campaign."""
+
+    def __init__(self, ledger: SimLedger) -> None:
+        self._ledger, self._server = ledger, ledger.server
+
+    @asynccontextmanager
+    async def step(self, campaign_id: str) -> AsyncIterator[SimStep]:
+        """A transaction that holds the campaign's lock."""
+        begun = self._ledger.begun(lambda answer: self._server.begin_waiting(answer, "campaign", LOCK_WAIT_S))
+        transaction = await begun
+        if transaction is None:
+            raise CampaignError(f"Another command on campaign {campaign_id} is running.")
+        async with self._ledger.transaction(transaction):
+            yield SimStep(self._ledger, transaction, await self.one(campaign_id))
+
+    async def all(self) -> list[StoredCampaign]:
         """All campaigns."""
-        return [await self.read(lambda: self.server.campaign)]
+        return [await self.one("")]
 
-    async def campaign(self, _campaign: str) -> StoredCampaign:
+    async def one(self, _campaign_id: str) -> StoredCampaign:
         """The one campaign."""
-        found: StoredCampaign = await self.read(lambda: self.server.campaign)
-        return found
+        campaign: StoredCampaign = await self._ledger.read(lambda: self._server.campaign)
+        return campaign
 
     async def document(self, campaign: StoredCampaign) -> Document:
         """Its document."""
-        candidates = len(await self.candidates(campaign.number))
+        candidates = len(await self.candidates(campaign))
         assert campaign.secret is not None
         return document_of(campaign.rules, campaign.version, campaign.state, candidates, campaign.secret)
 
-    async def candidates(self, _campaign: int) -> dict[int, Candidate]:
+    async def candidates(self, _campaign: StoredCampaign) -> dict[int, Candidate]:
         """Index -> candidate."""
-        return dict(await self.read(lambda: self.server.candidates))
+        return dict(await self._ledger.read(lambda: self._server.candidates))
 
-    async def seal(self, _campaign: int) -> Seal | None:
+    async def seal(self, _campaign: StoredCampaign) -> Seal | None:
         """The published tally."""
-        tallies = await self.read(lambda: self.server.sealed)
+        tallies = await self._ledger.read(lambda: self._server.sealed)
         if tallies is None:
             return None
         likes = sum(tally.likes for _rank, tally in tallies.values())
         return Seal(from_ms(0), likes, 0, tallies)
 
-    async def shard_counts(self, _campaign: int) -> dict[int, dict[int, int]]:
-        """Shard -> candidate -> likes by the counts."""
-        return dict(await self.read(self.server.shard_counts))
 
-    async def recount_counts(self, _campaign: int) -> dict[int, int]:
-        """Likes per candidate by the counts."""
-        return dict(await self.read(self.server.counted))
+class SimRecounts:
+    """Likes or people per candidate."""
 
-    async def recount_ledger(self, _campaign: int) -> dict[int, int]:
-        """Likes per candidate by the rows."""
-        return dict(await self.read(lambda: self.server.per_candidate(self.server.every_row())))
+    def __init__(self, ledger: SimLedger) -> None:
+        self._ledger, self._server = ledger, ledger.server
 
-    async def recount_identities(self, _campaign: int) -> dict[int, int]:
-        """Likes per candidate by distinct identities."""
-        return dict(await self.read(lambda: self.server.per_candidate(self.server.rows)))
+    async def counts(self, _campaign: StoredCampaign) -> dict[int, int]:
+        """Likes by the counts."""
+        return dict(await self._ledger.read(self._server.counted))
 
-    async def recount_people(self, _campaign: int) -> dict[int, int]:
-        """Distinct voters per candidate."""
-        return dict(await self.read(self.server.people))
+    async def rows(self, _campaign: StoredCampaign) -> dict[int, int]:
+        """Likes by the rows."""
+        return dict(await self._ledger.read(lambda: self._server.per_candidate(self._server.every_row())))
 
-    async def voters_of(self, _campaign: int, day: date) -> AsyncIterator[tuple[bytes, list[int]]]:
-        """Each voter of one window with the candidates liked."""
-        for voter, candidates in (await self.read(lambda: self.server.voters_of(day))).items():
-            yield voter, candidates
+    async def identities(self, _campaign: StoredCampaign) -> dict[int, int]:
+        """Likes by distinct identities."""
+        return dict(await self._ledger.read(lambda: self._server.per_candidate(self._server.rows)))
+
+    async def people(self, _campaign: StoredCampaign) -> dict[int, int]:
+        """Distinct voters."""
+        return dict(await self._ledger.read(self._server.people))

@@ -11,7 +11,7 @@ import asyncpg
 
 from dianzan.domain.campaign import State
 from dianzan.domain.windows import EPOCH
-from dianzan.ledger.ledger import StoredCampaign, Tally
+from dianzan.ledger.records import StoredCampaign, Tally
 from dianzan.roster.candidates import Candidate
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Answer

@@ -20,15 +20,20 @@ MODULES: list[ModuleType] = [
     import_module(name)
     for name in (
         "dianzan.process.background",
+        "dianzan.life.drain",
         "dianzan.life.lifecycle",
         "dianzan.store.like_link",
         "dianzan.life.restore",
         "dianzan.store.durability",
+        "dianzan.store.store",
         "tally_worker.flush",
+        "tally_worker.flush_loop",
         "tally_worker.comparison",
         "vote_api.likes.batcher",
         "vote_api.likes.batchers",
         "vote_api.likes.path",
+        "vote_api.store.campaigns",
+        "vote_api.store.health",
         "vote_api.store.watch",
     )
 ]

@@ -7,10 +7,11 @@ from functools import cache
 from random import Random
 
 from dianzan.domain.campaign import Document, Rules, State
-from dianzan.ledger.ledger import StoredCampaign
+from dianzan.domain.shard import Shard
+from dianzan.ledger.records import StoredCampaign
 from dianzan.roster.candidates import Candidate
 from dianzan.store import keys
-from dianzan.store.vote_store import pack_gate
+from dianzan.store.gates import pack_gate
 from tests.simulation.ledger_client import document_of
 from tests.simulation.store_data import Record
 
@@ -71,7 +72,7 @@ class Plan:
 
     def records(self) -> list[list[Record]]:
         """Per place what its servers hold after `publish`."""
-        gates = [keys.gate(CAMPAIGN, shard).encode() for shard in range(self.shards)]
+        gates = [keys.gate(Shard(CAMPAIGN, shard)).encode() for shard in range(self.shards)]
         begin: list[list[Record]] = [[] for _ in range(self.places)]
         for shard, gate in enumerate(gates):
             begin[shard % self.places].append((("SET", gate, pack_gate(self.document)),))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
-from redis.exceptions import RedisError
-
-from dianzan.domain.errors import ApiError, CampaignError, StoreError
-from dianzan.ledger.ledger import AWAY, Ledger
+from dianzan.domain.errors import ApiError, CampaignError, LedgerAway, StoreError
+from dianzan.domain.shard import Shard
+from dianzan.ledger.ledger import Ledger
 from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.restore import Restorer
-from dianzan.store.vote_store import VoteStore
-from tally_worker.comparison import Reconciler
-from tally_worker.flush import Consumer, FlushLoop
+from dianzan.life.seal import Sealer
+from dianzan.store.store import Store
+from dianzan.store.streams import RawEntry, Streams
+from tally_worker.comparison import Comparison, Reconciler
+from tally_worker.flush import Consumer
+from tally_worker.flush_loop import FlushLoop
 from tests.simulation.ledger_client import SimLedger
 from tests.simulation.loop import Process
 from tests.simulation.network import Answer
@@ -71,7 +73,7 @@ class Api(Running):
         watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=1 << 40)
         self._batchers = Batchers(nodes, watch)
         await watch.refresh()
-        self._likes = Likes(watch=watch, batchers=self._batchers, store=VoteStore(nodes))
+        self._likes = Likes(watch=watch, batchers=self._batchers, marks=Store(nodes).marks)
         await watch.run()
 
     def receive(self, headers: dict[bytes, bytes], body: bytes, answer: Answer) -> None:
@@ -106,12 +108,13 @@ class Worker(Running):
 
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
-        kind = RemovesBeforeCommit if "remove-before-commit" in world.broken else VoteStore
-        store, ledger = kind(self.nodes(replicated="unconfirmed-reads" not in world.broken)), self.ledger()
+        store, ledger = Store(self.nodes(replicated="unconfirmed-reads" not in world.broken)), self.ledger()
+        if "remove-before-commit" in world.broken:
+            store.streams = RemovesBeforeCommit(store._calls)
         consumer = Consumer(store, ledger, keep_s=0 if "keeps-nothing" in world.broken else world.plan.keep_s)
         self.loop = FlushLoop(consumer, ledger, store, flush_every_s=FLUSH_EVERY_S)
-        restorer = Restorer(store, ledger, Lifecycle(store, ledger))
-        reconciler = Reconciler(store, ledger, consumer, restorer)
+        comparison = Comparison(store, ledger, consumer)
+        reconciler = Reconciler(store, ledger, comparison, Restorer(store, ledger))
         self.process.spawn(reconciler.run(self.loop.disturbed)).add_done_callback(self._ended)
         self.process.spawn(self.loop.run()).add_done_callback(self._ended)
 
@@ -133,27 +136,25 @@ class Operator(Running):
         self.process.spawn(self._run(name)).add_done_callback(self._ended)
 
     async def _run(self, name: str) -> None:
-        store, ledger = VoteStore(self.nodes(replicated=True)), self.ledger()
-        lifecycle = Lifecycle(store, ledger)
+        store, ledger = Store(self.nodes(replicated=True)), self.ledger()
         try:
             if name == "seal":
-                self.done = await lifecycle.seal(CAMPAIGN, drain_s_max=DRAIN_S)
+                sealer = Sealer(store, ledger, Lifecycle(store, ledger))
+                self.done = await sealer.seal(CAMPAIGN, drain_s_max=DRAIN_S)
             else:
-                self.done = await Restorer(store, ledger, lifecycle).restore(CAMPAIGN, drain_s_max=DRAIN_S)
-        except (*AWAY, RedisError, CampaignError, StoreError, ApiError) as error:
+                self.done = await Restorer(store, ledger).restore(CAMPAIGN, drain_s_max=DRAIN_S)
+        except (LedgerAway, CampaignError, StoreError, ApiError) as error:
             self.failed = f"{type(error).__name__}: {error}"
         finally:
             self.ended.set()
         self.world.note(name, self.failed or "done")
 
 
-class RemovesBeforeCommit(VoteStore):
+class RemovesBeforeCommit(Streams):
     """The control whose entries leave the stream as soon as they are read."""
 
-    async def read_entries(
-        self, campaign: str, shard: int, count: int, *, after: bytes | None = None
-    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    async def read(self, shard: Shard, count: int, *, after: bytes | None = None) -> list[RawEntry]:
         """Read, and remove before anything is committed."""
-        entries = await super().read_entries(campaign, shard, count, after=after)
-        await self.remove_entries(campaign, shard, [(entry_id, fields[b"b"]) for entry_id, fields in entries])
+        entries = await super().read(shard, count, after=after)
+        await self.remove(shard, [(entry_id, fields[b"b"]) for entry_id, fields in entries])
         return entries

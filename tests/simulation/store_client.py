@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from hiredis import Reader
 from redis.asyncio import Redis
-from redis.exceptions import ClusterError, ResponseError
 from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 
+from dianzan.domain.errors import StoreAway
 from dianzan.store.nodes import Node
 from tests.simulation.patches import STORE_TIMEOUT_S
 from tests.simulation.store_server import Session
@@ -222,7 +223,7 @@ class SimNodes:
     def of(self, key: str) -> Node:
         """The server that holds a key."""
         if not self._serving:
-            raise ClusterError("No server of the cluster is known to hold this key.")
+            raise StoreAway("No server of the cluster is known to hold this key.")
         return self._node(self._serving[self._cluster.place_of(key)])
 
     def holds(self, node: Node, key: str) -> bool:
@@ -244,7 +245,7 @@ class SimNodes:
     async def refresh(self) -> None:
         """Ask the servers in a drawn order who takes the writes; the first that answers is believed.
 
-        Raises redis.ClusterError where none answers.
+        Raises StoreAway where none answers.
         """
         if not self._cluster.replicated:
             return
@@ -258,7 +259,7 @@ class SimNodes:
                 self._serving = serving
                 self.generation += 1
             return
-        raise ClusterError("No node of the cluster can tell who holds which slot.")
+        raise StoreAway("No node of the cluster can tell who holds which slot.")
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -10,7 +10,8 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import MovedError, ResponseError
 
 from dianzan.domain import wire
-from dianzan.store.durability import DURABLE_SETTINGS, LIBRARY_VERSION
+from dianzan.store import library
+from dianzan.store.durability import DURABLE_SETTINGS
 from tests.simulation.functions import FUNCTIONS
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Answer
@@ -202,7 +203,7 @@ class Server:
         if name == b"CONFIG GET":
             return dict(DURABLE_SETTINGS)
         if name == b"FCALL_RO" and args[0] == b"version_v1":
-            return LIBRARY_VERSION
+            return library.VERSION
         if name == b"TIME":
             return divmod(self.now_ms() * 1000, 1_000_000)
         if name == b"SCAN":
@@ -275,8 +276,8 @@ class Server:
         for entry_id, fields in found.entries.items() if found else ():
             entry = wire.unpack_entry(entry_id, fields)
             for ballot in entry.ballots:
-                for candidate in ballot[4]:
-                    yield entry.window_day, candidate, ballot[0]
+                for candidate in ballot.candidates:
+                    yield entry.window_day, candidate, ballot.voter
 
     # ---- the replica ------------------------------------------------------------------------------------------------
 

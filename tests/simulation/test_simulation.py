@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from dianzan.domain import wire
+from dianzan.domain.shard import Shard
 from dianzan.store import keys
 from tests.simulation.checks import failures
 from tests.simulation.controls import CONTROLS, caught
@@ -82,15 +83,15 @@ def test_the_simulated_function_decides_like_the_model() -> None:
                 for _ in range(rng.randint(1, 5))
             ]
             assert decided(server, ballots) == model.cast(ballots)
-        counts = server.data.get(keys.counts(CAMPAIGN, 0).encode(), {})
+        counts = server.data.get(keys.counts(Shard(CAMPAIGN, 0)).encode(), {})
         assert {int(candidate): int(likes) for candidate, likes in counts.items()} == model.counts
 
 
 def decided(server: Server, ballots: list[Ballot]) -> list[wire.Outcome]:
     """What `like_v1` answers, for one shard whoever the voter is."""
     window = window_around(server)
-    names = [keys.gate(CAMPAIGN, 0), keys.counts(CAMPAIGN, 0), keys.stream(CAMPAIGN, 0)]
-    prefix = keys.marks_prefix(CAMPAIGN, 0, window[0])
+    names = [keys.gate(Shard(CAMPAIGN, 0)), keys.counts(Shard(CAMPAIGN, 0)), keys.stream(Shard(CAMPAIGN, 0))]
+    prefix = keys.marks_prefix(Shard(CAMPAIGN, 0), window[0])
     arguments = [1, *window, server.now_ms()]
     packed = [*(b"%d" % number for number in arguments), bytes(8), pack(ballots, 1)]
     reply = like_v1(server, [name.encode() for name in [*names, prefix]], packed)

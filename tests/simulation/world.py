@@ -9,6 +9,7 @@ from hashlib import blake2b
 from random import Random
 from typing import Any
 
+from dianzan.domain.shard import Shard
 from dianzan.store import keys
 from tests.simulation import faults, plan
 from tests.simulation.ledger_server import Identity, LedgerServer
@@ -164,13 +165,13 @@ class World:
 
     def _lose(self, place: int) -> None:
         for shard in range(self.plan.shards):
-            if self.cluster.place_of(keys.gate(CAMPAIGN, shard)) == place:
+            if self.cluster.place_of(keys.gate(Shard(CAMPAIGN, shard))) == place:
                 self.lost_with_the_store |= self._only_in_store(shard)
         self.note("lose", place)
         self.cluster.places[place].lose()
 
     def _only_in_store(self, shard: int) -> set[Identity]:
-        stream = keys.stream(CAMPAIGN, shard)
+        stream = keys.stream(Shard(CAMPAIGN, shard))
         found = {like for server in self.cluster.servers_of(stream) for like in server.waiting(stream.encode())}
         return found - self.ledger.rows.keys()
 
@@ -192,12 +193,12 @@ class World:
         """Likes per candidate by the store's counters."""
         store: Counter[int] = Counter()
         for shard in range(self.plan.shards):
-            found = self.cluster.value(keys.counts(CAMPAIGN, shard)) or {}
+            found = self.cluster.value(keys.counts(Shard(CAMPAIGN, shard))) or {}
             store.update({int(candidate): int(likes) for candidate, likes in found.items()})
         return dict(store)
 
     def _at_rest(self) -> bool:
-        streams = [self.cluster.value(keys.stream(CAMPAIGN, shard)) for shard in range(self.plan.shards)]
+        streams = [self.cluster.value(keys.stream(Shard(CAMPAIGN, shard))) for shard in range(self.plan.shards)]
         whole = not self.plan.ledger_older or sum(self.store_counts().values()) == len(self.ledger.rows)
         return whole and not any(stream and stream.entries for stream in streams) and not self.ledger.busy
 

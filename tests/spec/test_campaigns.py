@@ -193,7 +193,7 @@ async def test_rosters_are_read_as_offices_write_them(
 
     system.cli("campaign", "import-candidates", draft.id, roster_file(tmp_path, name, content))
 
-    kept = await stores.ledger.candidates((await stores.lifecycle.stored(draft.id)).number)
+    kept = await stores.ledger.campaigns.candidates(await stores.lifecycle.stored(draft.id))
     assert list(kept.values()) == [
         Candidate("e01", "王小明", "person", "东城区", "", "", "", ""),
         Candidate("e02", "雷锋班", "team", "", "", "", "", ""),
@@ -259,7 +259,7 @@ async def test_a_time_zone_that_the_ledger_cannot_tell_is_refused(stores: Stores
     with pytest.raises(CampaignError, match="Postgres does not know 'Mars/Olympus'"):
         await stores.lifecycle.create(wanted)
 
-    assert await stores.ledger.campaign(wanted.id) is None
+    assert await stores.ledger.campaigns.one(wanted.id) is None
 
 
 async def test_a_campaign_without_candidates_is_not_published(system: System, stores: Stores) -> None:
@@ -292,7 +292,7 @@ async def test_closed_is_for_good(
         ("campaign", "create", write_rules(id=campaign.id)),
         ("campaign", "import-candidates", campaign.id, roster),
     )
-    assert not [sentence for sentence in said if "for good" not in sentence]
+    assert not [sentence for sentence in said if "permanently" not in sentence]
     system.cli("campaign", "close", campaign.id)
     assert_problem(await voter.ask("c02"), 409, "closed")
 

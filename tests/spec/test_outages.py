@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from dianzan.cli.stores import Stores, open_stores
+from dianzan.domain.shard import Shard
 from dianzan.local.stores import EmbeddedStores, find_stores
 from dianzan.store import keys
 from dianzan.store.durability import DURABLE_SETTINGS
@@ -244,7 +245,7 @@ async def test_a_store_that_has_lost_a_campaign_refuses_instead_of_counting_agai
     await until_in_ledger(campaign, 1)
     client = open_client(campaign.system.stores.redis_url)
     for shard in range(4):
-        lost = [key async for key in client.scan_iter(match=f"{keys.tag(campaign.id, shard)}:*")]
+        lost = [key async for key in client.scan_iter(match=f"{keys.tag(Shard(campaign.id, shard))}:*")]
         await client.delete(*lost)
     await client.aclose()
 

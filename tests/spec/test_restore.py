@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dianzan.domain.campaign import State
+from dianzan.domain.shard import Shard
 from dianzan.life.restore import Restorer
 from dianzan.store import keys
 from dianzan.store.nodes import open_client
@@ -31,7 +32,7 @@ async def lose(campaign: CampaignClient, *shards: int) -> None:
     client = open_client(campaign.system.stores.redis_url)
     try:
         for shard in shards:
-            pattern = keys.tag(campaign.id, shard) + ":*"
+            pattern = keys.tag(Shard(campaign.id, shard)) + ":*"
             found = [key async for key in client.scan_iter(match=pattern, count=1_000)]
             assert found
             await client.delete(*found)
@@ -44,7 +45,7 @@ async def gates(campaign: CampaignClient) -> list[bytes | str | None]:
     client = open_client(campaign.system.stores.redis_url)
     try:
         shards = (await campaign.stores.lifecycle.stored(campaign.id)).rules.shards
-        return [await client.get(keys.gate(campaign.id, shard)) for shard in range(shards)]
+        return [await client.get(keys.gate(Shard(campaign.id, shard))) for shard in range(shards)]
     finally:
         await client.aclose()
 
@@ -139,7 +140,7 @@ async def test_shards_that_were_closed_empty_are_rebuilt(new_campaign: NewCampai
     await voted(campaign)
     await campaign.stores.lifecycle.close(campaign.id)
     await lose(campaign, 0)
-    await campaign.stores.store.close_gates(campaign.id, 1)
+    await campaign.stores.store.gates.close([Shard(campaign.id, 0)])
 
     assert f"run dianzan restore {campaign.id}" in campaign.system.cli("seal", campaign.id, check=False).stderr
     said = campaign.system.cli("restore", campaign.id).stdout
@@ -182,19 +183,19 @@ async def test_a_restore_waits_for_another_command_on_the_campaign(new_campaign:
     await voted(campaign)
     await lose(campaign, 0)
     stores = campaign.stores
-    restorer = Restorer(stores.store, stores.ledger, stores.lifecycle)
+    restorer = Restorer(stores.store, stores.ledger)
 
     async def waits() -> bool:
         rows = await sql(campaign, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
         return bool(rows) or restoring.done()
 
-    async with stores.ledger.step(campaign.id):
+    async with stores.ledger.campaigns.step(campaign.id):
         restoring = asyncio.create_task(restorer.restore(campaign.id, drain_s_max=10))
         await until(waits)
         assert not restoring.done()
         assert (await gates(campaign))[0] is None
 
-    assert (await restoring).shards == [0]
+    assert (await restoring).shards == [Shard(campaign.id, 0)]
 
 
 async def test_two_restores_at_once_rebuild_once(new_campaign: NewCampaign) -> None:
@@ -202,11 +203,11 @@ async def test_two_restores_at_once_rebuild_once(new_campaign: NewCampaign) -> N
     await voted(campaign)
     await lose(campaign, 0, 1)
     stores = campaign.stores
-    both = [Restorer(stores.store, stores.ledger, stores.lifecycle) for _ in range(2)]
+    both = [Restorer(stores.store, stores.ledger) for _ in range(2)]
 
     found = await asyncio.gather(*(each.restore(campaign.id, drain_s_max=10) for each in both))
 
-    assert sorted(each.shards for each in found) == [[], [0, 1]]
+    assert sorted(each.shards for each in found) == [[], [Shard(campaign.id, 0), Shard(campaign.id, 1)]]
     assert "equal" in campaign.system.cli("recount", campaign.id).stdout
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from dianzan.domain.shard import Shard
 from dianzan.store import keys
 from dianzan.store.nodes import open_client
 from tests.conftest import NewCampaign
@@ -210,11 +211,9 @@ async def test_a_recount_finds_a_count_that_was_changed(campaign: CampaignClient
 async def test_a_recount_finds_a_counter_of_the_store_that_was_changed(campaign: CampaignClient) -> None:
     await cast_in(campaign)
     await until_in_ledger(campaign, 5)
-    await campaign.stores.lifecycle.seal(
-        campaign.id, drain_s_max=5
-    )  # or the worker may find the store ahead, and say so
+    await campaign.stores.sealer.seal(campaign.id, drain_s_max=5)  # or the worker may find the store ahead, and say so
     client = open_client(campaign.system.stores.redis_url)
-    await client.hincrby(keys.counts(campaign.id, 0), "3", 7)
+    await client.hincrby(keys.counts(Shard(campaign.id, 0)), "3", 7)
     await client.aclose()
 
     code, document = recounted(campaign)

@@ -18,7 +18,7 @@ from dianzan.domain.voters import Voter, VoterClass
 from dianzan.domain.windows import Window, now_ms
 from dianzan.domain.wire import Outcome
 from dianzan.store.like_link import LikeCall, LikeLink
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tests.support.client import rules
 
 NETWORK = -7
@@ -53,8 +53,7 @@ def pack(ballots: Iterable[Ballot], width: int) -> bytes:
 def call_of(campaign: Document, ballots: Sequence[Ballot], window: Window | None = None) -> LikeCall:
     """One call for ballots that all belong to the first one's shard."""
     return LikeCall(
-        campaign=campaign.rules.id,
-        shard=wire.shard_of(ballots[0][0], campaign.rules.shards),
+        shard=campaign.rules.every_shard[wire.shard_of(ballots[0][0], campaign.rules.shards)],
         rules_version=campaign.version,
         window=window or campaign.rules.window_at(now_ms()),
         batch=os.urandom(8),
@@ -92,22 +91,22 @@ async def cast_many(link: LikeLink, campaign: Document, ballots: Iterable[Ballot
     return sum(statuses.count("c") for reply in replies for statuses in answered(reply))
 
 
-async def waiting(store: VoteStore, campaign: Document) -> list[wire.Entry]:
+async def waiting(store: Store, campaign: Document) -> list[wire.Entry]:
     """Every entry in the campaign's streams, decoded."""
     return [
         wire.unpack_entry(entry_id, fields)
-        for shard in range(campaign.rules.shards)
-        for entry_id, fields in await store.read_entries(campaign.rules.id, shard, 100_000)
+        for shard in campaign.rules.every_shard
+        for entry_id, fields in await store.streams.read(shard, 100_000)
     ]
 
 
 def identities(entries: Iterable[wire.Entry]) -> list[Identity]:
     """The likes of entries, in order; a like that stands twice is listed twice."""
     return [
-        (entry.window_day, candidate, hashed)
+        (entry.window_day, candidate, ballot.voter)
         for entry in entries
-        for hashed, _class, _publisher, _network, liked in entry.ballots
-        for candidate in liked
+        for ballot in entry.ballots
+        for candidate in ballot.candidates
     ]
 
 

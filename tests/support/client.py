@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 
 from dianzan.cli.stores import Stores
-from dianzan.domain.campaign import Rules, parse_rules
+from dianzan.domain.campaign import Rules
+from dianzan.domain.campaign_file import parse_rules
 from dianzan.domain.voters import Voter, VoterClass
 from dianzan.roster.candidates import Candidate
 from tests.support.system import System
@@ -92,7 +93,7 @@ class CampaignClient:
         self, subject: str, voter_class: VoterClass = VoterClass.device, expires_s: int = 2**31
     ) -> VoterClient:
         """The voter an operator names; the same subject is the same voter."""
-        document = await self.stores.ledger.document(await self.stores.lifecycle.stored(self.id))
+        document = await self.stores.ledger.campaigns.document(await self.stores.lifecycle.stored(self.id))
         voter = Voter(document.key.voter_hash("operator", subject.encode()), voter_class, 0)
         return self.with_token(document.key.token(voter, expires_s))
 

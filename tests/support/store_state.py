@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dianzan.domain.campaign import Document
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 from tests.support.casting import (
     document,
 )
@@ -33,10 +33,10 @@ async def bring_back(client: Redis, copy: Dump) -> None:
         await client.restore(key, 0, value)
 
 
-async def opened(store: VoteStore, **changes: Any) -> Document:
+async def opened(store: Store, **changes: Any) -> Document:
     """A campaign with open gates."""
     campaign = document(**{"shards": 1, **changes})
-    await store.open_gates(campaign, first=True)
+    await store.gates.open(campaign, campaign.rules.every_shard, first=True)
     return campaign
 
 

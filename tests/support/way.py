@@ -9,45 +9,48 @@ import pytest
 from redis.asyncio import Redis
 
 from dianzan.domain.campaign import Document
-from dianzan.ledger.ledger import Ledger, StoredCampaign
+from dianzan.domain.shard import Shard
+from dianzan.domain.wire import Entry
+from dianzan.ledger.flush import ShardFlush
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.records import StoredCampaign
 from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.recount import recount
+from dianzan.life.restore import Restorer
+from dianzan.life.seal import Sealer
 from dianzan.store.like_link import LikeLink
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
+from dianzan.store.streams import Streams
 from tally_worker.flush import Consumer, Flush
 from tests.support.casting import Ballot, cast_many, voter
 from tests.support.client import candidates, rules
-from tests.support.nodes import one_server
+from tests.support.nodes import one_server, store_with
 
 
 class Killed(Exception):
     """The worker dies here."""
 
 
-class DiesBeforeRemoval(VoteStore):
-    """Its worker is killed between COMMIT and the removal from the stream."""
+class DiesBeforeRemoval(Streams):
+    """Their worker is killed between COMMIT and the removal from the stream."""
 
-    async def remove_entries(self, campaign: str, shard: int, committed: Sequence[tuple[bytes, bytes]]) -> int:
-        raise Killed(campaign, shard, committed)
+    async def remove(self, shard: Shard, committed: Sequence[tuple[bytes, bytes]]) -> int:
+        raise Killed(shard, committed)
 
 
 class DiesBeforeCommit(Consumer):
     """Its worker is killed when all is inserted and nothing committed."""
 
-    async def run_once(self, campaign: StoredCampaign, shard: int) -> Flush:
-        async with self._ledger.locked_shard(campaign.number, shard) as flush:
-            assert flush is not None
-            entries, _ = await self._read(campaign.id, shard)
-            await flush.estimate_people(await self._people(campaign.id, shard, entries))
-            await flush.insert(entries)
-            raise Killed
+    async def insert(self, flush: ShardFlush, shard: Shard, entries: Sequence[Entry]) -> int:
+        await super().insert(flush, shard, entries)
+        raise Killed
 
 
 @dataclass(frozen=True)
 class Way:
     """One campaign on both stores, and the consumer between them."""
 
-    store: VoteStore
+    store: Store
     ledger: Ledger
     link: LikeLink
     lifecycle: Lifecycle
@@ -63,18 +66,28 @@ class Way:
 
     async def flush(self, consumer: Consumer | None = None) -> list[Flush]:
         """One round over all shards."""
-        return [await (consumer or self.consumer).run_once(self.campaign, s) for s in range(self.document.rules.shards)]
+        return [await (consumer or self.consumer).run_once(self.campaign, shard) for shard in self.campaign.shards]
 
     async def killed(self, consumer: Consumer) -> None:
         """One round by a worker that dies in each shard that has likes."""
-        for shard in range(self.document.rules.shards):
-            if (await self.store.backlog(self.campaign.id, self.document.rules.shards))[shard]:
+        for shard in self.campaign.shards:
+            if any(await self.store.streams.backlog([shard])):
                 with pytest.raises(Killed):
                     await consumer.run_once(self.campaign, shard)
 
+    @property
+    def sealer(self) -> Sealer:
+        """What seals the campaign."""
+        return Sealer(self.store, self.ledger, self.lifecycle)
+
+    @property
+    def restorer(self) -> Restorer:
+        """What rebuilds the campaign's shards."""
+        return Restorer(self.store, self.ledger)
+
     async def in_ledger(self) -> dict[int, int]:
         """Rows of the ledger per candidate."""
-        return await self.ledger.recount_ledger(self.campaign.number)
+        return await self.ledger.recounts.rows(self.campaign)
 
     async def check(self, likes: dict[int, int]) -> None:
         """Every count is the same, nothing waits."""
@@ -82,19 +95,19 @@ class Way:
         assert counted.equal, counted.differences()
         assert counted.waiting == 0
         assert counted.ledger == likes
-        hours = await self.ledger.hours(self.campaign.number)
+        hours = await self.ledger.tallies.hours(self.campaign)
         assert sum(number for _hour, number in hours) == sum(likes.values())
 
 
 async def make_way(valkey: Redis, ledger: Ledger, link: LikeLink, *, shards: int) -> Way:
-    store = VoteStore(one_server(valkey))
+    store = Store(one_server(valkey))
     lifecycle = Lifecycle(store, ledger)
     wanted = rules(shards=shards)
     await lifecycle.create(wanted)
     await lifecycle.import_candidates(wanted.id, candidates(5))
     document = await lifecycle.publish(wanted.id)
     campaign = await lifecycle.stored(wanted.id)
-    late = Consumer(DiesBeforeRemoval(one_server(valkey)), ledger)
+    late = Consumer(store_with(valkey, DiesBeforeRemoval), ledger)
     early = DiesBeforeCommit(store, ledger)
     return Way(store, ledger, link, lifecycle, document, campaign, Consumer(store, ledger), early, late)
 

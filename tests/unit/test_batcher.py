@@ -19,6 +19,7 @@ from dianzan.domain.limits import (
     LIKES_PER_BATCH_MAX,
     LIKES_PER_CALL_MAX,
 )
+from dianzan.domain.shard import Shard
 from dianzan.domain.voters import Voter, VoterClass
 from dianzan.domain.wire import Outcome
 from dianzan.store.like_link import LikeCall, LikeLink
@@ -45,7 +46,7 @@ def ballot(number: int, size: int = 1) -> bytes:
 def numbers_in(call: LikeCall) -> list[int]:
     """The voters of a call, in its order."""
     fields = {b"v": b"1", b"w": b"1", b"t": b"1", b"b": call.batch, b"d": call.ballots}
-    return [int.from_bytes(found[0], "big") for found in wire.unpack_entry(b"1-0", fields).ballots]
+    return [int.from_bytes(found.voter, "big") for found in wire.unpack_entry(b"1-0", fields).ballots]
 
 
 class HeldLink:
@@ -76,8 +77,8 @@ class HeldLink:
         return [self._reply(call) for call in calls]
 
     def _reply(self, call: LikeCall) -> list[Outcome] | ApiError:
-        if call.shard in self.refused_shards:
-            return self.refused_shards[call.shard]
+        if call.shard.number in self.refused_shards:
+            return self.refused_shards[call.shard.number]
         return [Outcome(b"c" * n, who) for n, who in zip(call.sizes, numbers_in(call), strict=True)]
 
     async def close(self) -> None:
@@ -108,7 +109,7 @@ class Running:
         self.task = asyncio.create_task(self.batcher.run(), name="batcher")
 
     def cast(self, number: int, *, shard: int = 0, size: int = 1, of: Document = A) -> asyncio.Future[Decision]:
-        return self.batcher.cast(of, shard, ballot(number, size), size)
+        return self.batcher.cast(of, Shard(of.rules.id, shard), ballot(number, size), size)
 
     async def hold_first(self) -> asyncio.Future[Decision]:
         """Put one ballot on the wire, so that what is cast next waits for the next pipeline."""
@@ -182,7 +183,7 @@ async def test_order_is_kept_within_a_shard_and_each_ballot_is_in_one_call(runni
     assert await answered(first, *futures) == [60_000, *range(600)]
     by_shard: dict[int, list[int]] = {}
     for call in (call for pipeline in running.link.pipelines[1:] for call in pipeline):
-        by_shard.setdefault(call.shard, []).extend(numbers_in(call))
+        by_shard.setdefault(call.shard.number, []).extend(numbers_in(call))
     assert by_shard == {shard: list(range(shard, 600, 3)) for shard in range(3)}
 
 
@@ -242,7 +243,7 @@ async def test_campaigns_versions_and_shards_never_share_a_call(running: Running
     running.link.release(2)
     assert await answered(first, *futures) == [60_000, *range(8)]
     calls = running.link.pipelines[1]
-    found = [(call.campaign, call.rules_version, call.shard, numbers_in(call)) for call in calls]
+    found = [(call.shard.campaign, call.rules_version, call.shard.number, numbers_in(call)) for call in calls]
     assert found == [("a", 1, 0, [0, 4]), ("a", 1, 1, [1, 5]), ("a", 2, 0, [2, 6]), ("b", 1, 0, [3, 7])]
     assert len({call.batch for call in calls}) == 4
     assert all(len(call.batch) == 8 for call in calls)

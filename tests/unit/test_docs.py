@@ -1,4 +1,4 @@
-"""The documents are true where a test can tell: links lead somewhere, commands exist, tables say what the code says."""
+"""The documents are true as far as a test can tell: links lead somewhere, commands exist, tables say what code says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 import yaml
 
 from dianzan.cli.main import app
-from dianzan.domain.campaign import Rules, parse_rules
+from dianzan.domain.campaign import Rules
+from dianzan.domain.campaign_file import parse_rules
 from dianzan.roster import candidates
 from dianzan.roster import table as roster_table
 
@@ -22,7 +23,12 @@ DOCUMENTS = sorted(
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
-PATH = re.compile(r"`((?:services|tests|docs|deploy|loadtests)/[\w./*-]+)`")
+SERVICES = ROOT / "services"
+PATH = re.compile(r"`((?:services|tests|docs|deploy|loadtests|dianzan|vote_api|tally_worker|results_api)/[\w./*-]+)`")
+
+COLUMNS_MAX = 100
+TABLE_COLUMNS_MAX = 120  # a row cannot be broken
+CELL_CHARS_MAX = 80  # a phrase
 
 
 def each_document() -> list[Any]:
@@ -71,7 +77,9 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", each_document())
 def test_every_path_named_exists(path: Path) -> None:
-    assert [name for name in PATH.findall(path.read_text(encoding="utf-8")) if not list(ROOT.glob(name))] == []
+    named = PATH.findall(path.read_text(encoding="utf-8"))
+
+    assert [name for name in named if not any(list(top.glob(name)) for top in (ROOT, SERVICES))] == []
 
 
 @pytest.mark.parametrize("path", each_document())
@@ -89,10 +97,92 @@ def test_every_command_named_exists(path: Path) -> None:
     assert named - known == set()
 
 
-def test_no_picture_is_kept_that_no_document_shows() -> None:
+@pytest.mark.parametrize("path", each_document())
+def test_every_alert_named_exists(path: Path) -> None:
+    alerts = set(re.findall(r"- alert: (\w+)", (ROOT / "deploy" / "alerts.yml").read_text()))
+
+    assert set(re.findall(r"\balert `(\w+)`", path.read_text(encoding="utf-8"))) - alerts == set()
+
+
+def test_no_picture_stays_that_no_document_shows() -> None:
     shown = {link for path in DOCUMENTS for link in LINK.findall(path.read_text(encoding="utf-8"))}
 
     assert {f"docs/images/{path.name}" for path in (ROOT / "docs" / "images").iterdir()} - shown == set()
+
+
+# ---- plain words ----------------------------------------------------------------------------------------------------
+
+GLOSSARY = ROOT / "GLOSSARY.md"
+ELSE = re.compile(r"(?:(\w+)\s+)?\belse\b")
+WHO_ELSE = re.compile(r"(?:any|every|no|some)(?:body|one|thing|where)|wh(?:o|at|ere)", re.IGNORECASE)
+SAY_INSTEAD = {
+    r"\banew\b": "again",
+    r"\bfor good\b": "permanently",
+    r"\bbut for\b": "except",
+    r"\bof more than [^.,;]*\bhalf\b": "the older half of",
+    r"\bwhere (?:set|asked|it is set|one is set|there is none)\b": "if",
+}
+
+
+def typed(path: Path) -> list[str]:
+    """The lines of a document that a person breaks: those that a program writes stand in docs/results."""
+    return [] if path.parent.name == "results" else path.read_text(encoding="utf-8").splitlines()
+
+
+def shown_width(line: str) -> int:
+    """Characters of a line without the targets of its links, which cannot be broken."""
+    return len(re.sub(r"\]\([^)]*\)", "]", line))
+
+
+@pytest.mark.parametrize("path", each_document())
+def test_a_document_fits_a_screen(path: Path) -> None:
+    rows = [line for line in typed(path) if line.startswith("|")]
+
+    assert [line for line in typed(path) if not line.startswith("|") and shown_width(line) > COLUMNS_MAX] == []
+    assert [line for line in rows if shown_width(line) > TABLE_COLUMNS_MAX] == []
+    assert [cell for line in rows for cell in line.strip("| ").split(" | ") if shown_width(cell) > CELL_CHARS_MAX] == []
+
+
+@pytest.mark.parametrize("path", each_document())
+def test_a_document_says_it_in_plain_words(path: Path) -> None:
+    prose = " ".join(CODE.sub("", path.read_text(encoding="utf-8")).split())
+
+    for pattern, better in SAY_INSTEAD.items():
+        assert re.findall(pattern, prose, re.IGNORECASE) == [], f"say {better!r}"
+    others = [before for before in ELSE.findall(prose.lower()) if not WHO_ELSE.fullmatch(before)]
+    assert others == [], "say 'otherwise'"
+
+
+def test_the_glossary_gives_each_word_one_sentence() -> None:
+    rows = [line.strip("| ").split(" | ") for line in typed(GLOSSARY) if re.match(r"\| (?!word )\w", line)]
+    words = [word for word, _chinese, _meaning in rows]
+
+    assert len(rows) >= 25
+    assert sorted(set(words)) == sorted(words), "a word stands twice"
+    for word, chinese, meaning in rows:
+        assert re.fullmatch(r"[a-z]+(?: [a-z]+)?", word), word
+        assert re.fullmatch(r"[\u4e00-\u9fff]+", chinese), word
+        assert re.fullmatch(r"[A-Z][^.!?]*\.", meaning), word
+
+
+def folders_of(tree: str) -> set[Path]:
+    """The folders of a drawn tree: a line each, deeper ones further to the right."""
+    folders: set[Path] = set()
+    above: list[tuple[int, Path]] = [(-1, ROOT)]
+    for line in tree.splitlines():
+        indent, name = len(line) - len(line.lstrip()), line.split()[0]
+        above = [(depth, folder) for depth, folder in above if depth < indent]
+        above.append((indent, above[-1][1] / name))
+        folders.add(above[-1][1])
+    return folders
+
+
+def test_the_architecture_names_every_room() -> None:
+    (tree,) = re.findall(r"^```\n(services/\n.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL | re.MULTILINE)
+    tops = (SERVICES, ROOT / "loadtests", ROOT / "tests")
+    rooms = {path.parent for top in tops for path in top.rglob("__init__.py")}
+
+    assert rooms - folders_of(tree) == set()
 
 
 # ---- the campaign file and the roster -------------------------------------------------------------------------------
@@ -119,7 +209,7 @@ def test_every_field_of_the_campaign_file_is_explained_with_its_default() -> Non
 def test_the_example_of_a_campaign_file_is_accepted() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", CAMPAIGN_FILE.read_text(encoding="utf-8"), re.DOTALL)
 
-    assert parse_rules(yaml.safe_load(example), "the example").publishers == ("bjnews", "btime")
+    assert parse_rules(yaml.safe_load(example), "the example").publisher_codes == ("bjnews", "btime")
 
 
 def test_every_column_of_the_roster_is_explained_with_its_other_names() -> None:

@@ -7,10 +7,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dianzan.domain.campaign import CAMPAIGN_ID
+from dianzan.domain.shard import Shard
 from dianzan.store import keys
 
 campaigns = st.from_regex(rf"\A{CAMPAIGN_ID}\Z")
 counts = st.integers(0, 10**6)
+shards = st.builds(Shard, campaigns, counts)
 
 # One builder a line, with its kind.
 built = st.one_of(
@@ -20,14 +22,14 @@ built = st.one_of(
         st.builds(keys.tokens_minted, campaigns, st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32)),
         st.just("tokens_minted"),
     ),
-    st.tuples(st.builds(keys.gate, campaigns, counts), st.just("gate")),
-    st.tuples(st.builds(keys.counts, campaigns, counts), st.just("counts")),
-    st.tuples(st.builds(keys.stream, campaigns, counts), st.just("stream")),
-    st.tuples(st.builds(keys.kept, campaigns, counts), st.just("kept")),
-    st.tuples(st.builds(keys.touch, st.builds(keys.gate, campaigns, counts)), st.just("touch")),
+    st.tuples(st.builds(keys.gate, shards), st.just("gate")),
+    st.tuples(st.builds(keys.counts, shards), st.just("counts")),
+    st.tuples(st.builds(keys.stream, shards), st.just("stream")),
+    st.tuples(st.builds(keys.kept, shards), st.just("kept")),
+    st.tuples(st.builds(keys.touch, st.builds(keys.gate, shards)), st.just("touch")),
     st.tuples(st.builds(keys.touch, st.builds(keys.document, campaigns)), st.just("touch")),
-    st.tuples(st.builds(keys.marks, campaigns, counts, counts, counts), st.just("marks")),
-    st.tuples(st.builds(keys.people, campaigns, counts, counts), st.just("people")),
+    st.tuples(st.builds(keys.marks, shards, counts, counts), st.just("marks")),
+    st.tuples(st.builds(keys.people, shards, counts), st.just("people")),
 )
 
 
@@ -104,24 +106,22 @@ def test_the_kind_of_a_key(key: str, kind: str | None) -> None:
     assert keys.parse(key) == kind
 
 
-@given(campaigns, counts, campaigns, counts)
-def test_all_keys_of_a_shard_share_one_hash_tag_and_no_other_shard_has_it(
-    campaign: str, shard: int, other: str, other_shard: int
-) -> None:
+@given(shards, shards)
+def test_all_keys_of_a_shard_share_one_hash_tag_and_no_other_shard_has_it(shard: Shard, other: Shard) -> None:
     built_keys = [
-        keys.gate(campaign, shard),
-        keys.counts(campaign, shard),
-        keys.stream(campaign, shard),
-        keys.marks_prefix(campaign, shard, 1),
-        keys.marks(campaign, shard, 1, 2),
-        keys.people(campaign, shard, 3),
+        keys.gate(shard),
+        keys.counts(shard),
+        keys.stream(shard),
+        keys.marks_prefix(shard, 1),
+        keys.marks(shard, 1, 2),
+        keys.people(shard, 3),
     ]
     # What a cluster hashes: the text between the first { and the first } after it.
     tags = {key[key.index("{") + 1 : key.index("}")] for key in built_keys}
     assert len(tags) == 1
     assert len(set(built_keys)) == len(built_keys)
-    assert (keys.tag(campaign, shard) == keys.tag(other, other_shard)) is ((campaign, shard) == (other, other_shard))
+    assert (keys.tag(shard) == keys.tag(other)) is (shard == other)
 
 
 def test_marks_are_their_prefix_and_the_bucket_as_the_server_function_builds_them() -> None:
-    assert keys.marks("a", 1, 20_780, 7) == keys.marks_prefix("a", 1, 20_780) + "7"
+    assert keys.marks(Shard("a", 1), 20_780, 7) == keys.marks_prefix(Shard("a", 1), 20_780) + "7"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dianzan.domain.voters import VOTER_BYTES
-from dianzan.domain.wire import Entry
+from dianzan.domain.wire import Ballot, Entry
 from dianzan.ledger.rows import COLUMNS, Rows, pack
 
 CAMPAIGN = 300
@@ -16,7 +16,8 @@ A, B = bytes(VOTER_BYTES), bytes([255]) * VOTER_BYTES
 
 Row = dict[str, int | bytes]
 
-ballots = st.tuples(
+ballots = st.builds(
+    Ballot,
     st.binary(min_size=VOTER_BYTES, max_size=VOTER_BYTES),
     st.integers(0, 255),
     st.integers(0, 32_767),
@@ -56,10 +57,10 @@ def read(copied: bytes) -> list[Row]:
 
 def likes_of(every: list[Entry]) -> Counter[tuple[int | bytes, ...]]:
     return Counter(
-        (candidate, voter, network, publisher, voter_class, CAMPAIGN, entry.window_day, entry.time_ms)
+        (candidate, b.voter, b.network, b.publisher, b.voter_class, CAMPAIGN, entry.window_day, entry.time_ms)
         for entry in every
-        for voter, voter_class, publisher, network, candidates in entry.ballots
-        for candidate in candidates
+        for b in entry.ballots
+        for candidate in b.candidates
     )
 
 
@@ -99,13 +100,13 @@ def test_each_window_has_rows_of_its_own(every: list[Entry]) -> None:
 @given(entries)
 def test_what_is_counted_is_what_the_rows_are(every: list[Entry]) -> None:
     for rows in pack(every, CAMPAIGN):
-        assert (rows.likes, rows.times) == _counted(rows)
-        assert rows.count == len(read(rows.copy))
+        assert (rows.new.likes, rows.new.times) == _counted(rows)
+        assert rows.new.count == len(read(rows.copy))
 
 
 def test_rows_are_in_the_order_of_the_index() -> None:
-    first = Entry(b"1-0", b"12345678", 2_000, 1, [(B, 1, 0, 0, (3, 1, 2))])
-    second = Entry(b"2-0", b"12345679", 1_000, 1, [(A, 1, 0, 9, (300, 7))])
+    first = Entry(b"1-0", b"12345678", 2_000, 1, [Ballot(B, 1, 0, 0, (3, 1, 2))])
+    second = Entry(b"2-0", b"12345679", 1_000, 1, [Ballot(A, 1, 0, 9, (300, 7))])
 
     [rows] = pack([first, second], CAMPAIGN)
 

@@ -40,8 +40,8 @@ def calls(plan: Plan) -> Iterator[tuple[int, Packed]]:
 def ballots(packed: Packed) -> Iterator[tuple[bytes, bytes]]:
     """Voter and candidates of every ballot, read as the worker reads them."""
     fields = {b"v": b"1", b"w": b"1", b"t": b"1", b"b": b"12345678", b"d": packed.ballots}
-    for hashed, _class, _publisher, _network, candidates in wire.unpack_entry(b"1-0", fields).ballots:
-        yield hashed, bytes(candidates)
+    for ballot in wire.unpack_entry(b"1-0", fields).ballots:
+        yield ballot.voter, bytes(ballot.candidates)
 
 
 def likes(plan: Plan, *, again: bool) -> list[Like]:

@@ -17,7 +17,7 @@ from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Rules, State
 from dianzan.domain.errors import ApiError, Closed
 from dianzan.domain.wire import Outcome
-from dianzan.ledger.ledger import StoredCampaign
+from dianzan.ledger.records import StoredCampaign
 
 PLAN = Plan(1_000, 7)
 RULES = _rules(PLAN)
@@ -30,7 +30,7 @@ def rehearsal(figures: Figures, rules: Rules = RULES, swept_through: date | None
         PLAN,
         figures,
         Path(),
-        Stores(NOBODY, NOBODY, NOBODY),
+        Stores(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY),
         client=NOBODY,
         meter=NOBODY,
         death=NOBODY,

@@ -16,7 +16,7 @@ from loadtests.rehearsal.report import Outcome, bytes_per_like, markdown, pictur
 from loadtests.rehearsal.verdict import judge
 from loadtests.shapes import DAYS, HOURS
 
-from dianzan.ledger.ledger import Seal, Tally
+from dianzan.ledger.records import Seal, Tally
 from dianzan.life.recount import Recount
 
 Windows = dict[tuple[date, int], int]

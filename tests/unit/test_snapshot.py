@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dianzan.domain.campaign import State, parse_rules
-from dianzan.ledger.ledger import Seal, StoredCampaign, Tally
+from dianzan.domain.campaign import State
+from dianzan.domain.campaign_file import parse_rules
+from dianzan.ledger.records import Seal, StoredCampaign, Tally
 from dianzan.roster.candidates import Candidate
 from results_api.rendered import Rendered
 from results_api.view import Numbers, Published, numbers_of, render

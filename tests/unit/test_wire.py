@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from dianzan.domain import limits, wire
 from dianzan.domain.errors import ApiError, EntryUndecodable, StoreError
 from dianzan.domain.voters import VOTER_BYTES, Voter, VoterClass
-from dianzan.domain.wire import Entry, Outcome, Status
-from dianzan.store import durability, like_link, vote_store
+from dianzan.domain.wire import Ballot, Entry, Outcome, Status
+from dianzan.store import gates, library, like_link
 
 LUA = (files("dianzan.store") / "functions.lua").read_text(encoding="utf-8")
 VOTER = bytes(range(VOTER_BYTES))
@@ -57,7 +57,7 @@ def test_what_is_packed_is_read_back(
     width, cast = packed
     data = b"".join(wire.pack_ballot(voter, network, liked, width) for voter, network, liked in cast)
     entry = wire.unpack_entry(b"1-0", fields(v=b"%d" % width, w=b"%d" % day, t=b"%d" % time_ms, b=b"12345678", d=data))
-    read = [(v.hash, int(v.voter_class), v.publisher, network, tuple(liked)) for v, network, liked in cast]
+    read = [Ballot(v.hash, int(v.voter_class), v.publisher, network, tuple(liked)) for v, network, liked in cast]
     assert entry == Entry(b"1-0", b"12345678", time_ms, day, read)
     assert entry.like_count == sum(len(liked) for _, _, liked in cast)
 
@@ -121,7 +121,7 @@ def test_an_entry_of_another_shape_is_undecodable(changes: dict[str, bytes | Non
 
 def test_the_good_entry_of_the_table_above_is_read() -> None:
     entry = wire.unpack_entry(b"7-1", fields())
-    assert entry.ballots == [(VOTER, 2, 513, -2, (1, 255))]
+    assert entry.ballots == [Ballot(VOTER, 2, 513, -2, (1, 255))]
 
 
 junk = st.binary(max_size=80)
@@ -149,8 +149,8 @@ def test_any_bytes_give_an_entry_or_entry_undecodable(entry_id: bytes, found: di
     except EntryUndecodable:
         return
     width = int(found[b"v"])
-    assert len(found[b"d"]) == sum(24 + width * len(ballot[4]) for ballot in entry.ballots)
-    assert all(ballot[4] for ballot in entry.ballots)
+    assert len(found[b"d"]) == sum(24 + width * len(ballot.candidates) for ballot in entry.ballots)
+    assert all(ballot.candidates for ballot in entry.ballots)
 
 
 # ---- the function's reply -------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def lua_number(name: str) -> int:
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        ("LIBRARY_VERSION", durability.LIBRARY_VERSION),
+        ("LIBRARY_VERSION", library.VERSION),
         ("HEAD", len(BALLOT) - 2),
         ("LIKES_MAX", limits.LIKES_PER_CALL_MAX),
         ("SKEW_MS_MAX", limits.CLOCK_SKEW_MS_MAX),
@@ -214,8 +214,8 @@ def test_a_constant_of_the_function_library_is_pythons(name: str, number: int) -
 
 
 def test_the_library_names_its_version_and_itself_as_python_does() -> None:
-    assert LUA.startswith(f"#!lua name={durability.LIBRARY}\n")
-    assert f"version {durability.LIBRARY_VERSION}." in LUA.splitlines()[1]
+    assert LUA.startswith(f"#!lua name={library.NAME}\n")
+    assert f"version {library.VERSION}." in LUA.splitlines()[1]
 
 
 def test_status_bytes_are_the_functions() -> None:
@@ -229,7 +229,7 @@ def test_the_gate_is_packed_as_the_function_reads_it() -> None:
     assert read
     letters = {"B": "B", "I2": "H", "I4": "I", "I8": "Q"}
     as_python = ">" + "".join(letters[part] for part in re.findall(r"I\d|B", read[1]))
-    assert vote_store._GATE.format == as_python
+    assert gates._GATE.format == as_python
 
 
 def test_every_refusal_of_the_function_is_known_and_no_other() -> None:

@@ -72,4 +72,4 @@ def _another(bed: Bed, document: Document, number: int) -> Iterator[Bed]:
 
 async def _open(stores: Stores, document: Document) -> None:
     await stores.store.load_library()
-    await stores.store.open_gates(document, first=True)
+    await stores.store.gates.open(document, document.rules.every_shard, first=True)

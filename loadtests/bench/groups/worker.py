@@ -9,6 +9,7 @@ import asyncpg
 
 from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Document
+from dianzan.domain.shard import Shard
 from dianzan.store import keys
 from loadtests.bench import casting
 from loadtests.bench.bed import Bed, published, serving, still
@@ -68,7 +69,7 @@ async def _counted(connection: asyncpg.Connection[asyncpg.Record], least: int) -
 
 
 def _waiting(bed: Bed, document: Document) -> int:
-    return sum(int(bed.valkey.xlen(keys.stream(document.rules.id, n))) for n in range(document.rules.shards))
+    return sum(int(bed.valkey.xlen(keys.stream(Shard(document.rules.id, n)))) for n in range(document.rules.shards))
 
 
 def _require_empty(bed: Bed, document: Document) -> None:
@@ -80,8 +81,8 @@ def _require_once(bed: Bed, document: Document, likes: int) -> None:
     """Raises BenchError unless the ledger holds exactly so many likes, all different."""
 
     async def count(stores: Stores) -> tuple[int, int]:
-        number = (await stores.lifecycle.stored(document.rules.id)).number
-        rows, identities = await stores.ledger.recount_ledger(number), await stores.ledger.recount_identities(number)
+        campaign, recounts = await stores.lifecycle.stored(document.rules.id), stores.ledger.recounts
+        rows, identities = await recounts.rows(campaign), await recounts.identities(campaign)
         return sum(rows.values()), sum(identities.values())
 
     found = bed.run(count)

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dianzan.domain.campaign import Document
+from dianzan.domain.shard import Shard
 from dianzan.domain.windows import now_ms
 from dianzan.local.folder import HOST
 from dianzan.store import keys
@@ -59,8 +60,8 @@ def _configuration(bed: Bed, document: Document, port: int) -> str:
     store, rules = urlsplit(bed.addresses.redis_url), document.rules
     window = rules.window_at(now_ms())
     shards = [
-        (keys.gate(rules.id, n), keys.counts(rules.id, n), keys.stream(rules.id, n), prefix)
-        for n, prefix in ((n, keys.marks_prefix(rules.id, n, window.day)) for n in range(rules.shards))
+        (keys.gate(Shard(rules.id, n)), keys.counts(Shard(rules.id, n)), keys.stream(Shard(rules.id, n)), prefix)
+        for n, prefix in ((n, keys.marks_prefix(Shard(rules.id, n), window.day)) for n in range(rules.shards))
     ]
     filled = {
         "@MODULES@": "\n".join(f"load_module {MODULES / name};" for name in NEEDED),

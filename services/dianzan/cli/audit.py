@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import AsyncIterator
-from datetime import date
 from typing import Annotated
 
 import typer
@@ -14,10 +12,10 @@ from dianzan.cli import documents
 from dianzan.cli.campaign import Id
 from dianzan.cli.documents import Json
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
-from dianzan.domain.campaign import Document
-from dianzan.ledger.ledger import Seal, Tally
+from dianzan.ledger.records import Seal, Tally
+from dianzan.life.record import public_record
 from dianzan.life.recount import Recount, recount
-from dianzan.life.restore import Restored, Restorer
+from dianzan.life.restore import Restored
 
 _MEANING = {
     "store": "counters of the store",
@@ -37,7 +35,7 @@ def seal(
     """Close a campaign, drain, compare four ways and publish the final tally. Run again it gives the same result."""
 
     async def work(stores: Stores) -> tuple[Recount, Seal]:
-        return await stores.lifecycle.seal(campaign, drain_s_max=drain)
+        return await stores.sealer.seal(campaign, drain_s_max=drain)
 
     counted, sealed = run(data, work)
     if json:
@@ -58,8 +56,7 @@ def restore(
     """Rebuild a campaign in a store that has lost it, from the ledger; likes are refused until it is done."""
 
     async def work(stores: Stores) -> Restored:
-        restorer = Restorer(stores.store, stores.ledger, stores.lifecycle)
-        return await restorer.restore(campaign, drain_s_max=drain, accept_ledger=accept_ledger)
+        return await stores.restorer.restore(campaign, drain_s_max=drain, accept_ledger=accept_ledger)
 
     restored = run(data, work)
     if restored.shards:
@@ -75,7 +72,7 @@ def recount_command(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = Fal
 
     async def work(stores: Stores) -> tuple[Recount, Seal | None]:
         stored = await stores.lifecycle.stored(campaign)
-        return await recount(stores.store, stores.ledger, stored), await stores.ledger.seal(stored.number)
+        return await recount(stores.store, stores.ledger, stored), await stores.ledger.campaigns.seal(stored)
 
     counted, sealed = run(data, work)
     differences = counted.differences().splitlines() + (_against_seal(counted, sealed) if sealed else [])
@@ -116,33 +113,12 @@ def record(campaign: Id, data: Data = DATA_DEFAULT) -> None:
 
     async def work(stores: Stores) -> None:
         stored = await stores.lifecycle.stored(campaign)
-        document = await stores.ledger.document(stored)
         writer = csv.writer(sys.stdout)
         writer.writerow(["window", "candidate", "receipt"])
-        async for day, candidate, receipts in _receipts(document, stores.ledger.record(stored.number)):
-            code = document.candidates[candidate - 1]
-            writer.writerows([day.isoformat(), code, receipt] for receipt in receipts)
+        async for likes in public_record(stores.ledger, stored):
+            writer.writerows([likes.window.isoformat(), likes.candidate, receipt] for receipt in likes.receipts)
 
     run(data, work)
-
-
-async def _receipts(
-    document: Document, likes: AsyncIterator[tuple[date, int, bytes]]
-) -> AsyncIterator[tuple[date, int, list[str]]]:
-    """The receipts of each candidate in each window, sorted: an order by voter would tell who liked which two.
-
-    One group is held in memory, about 75 bytes a like.
-    """
-    group: tuple[date, int] | None = None
-    receipts: list[str] = []
-    async for day, candidate, voter in likes:
-        if group is not None and group != (day, candidate):
-            yield *group, sorted(receipts)
-            receipts = []
-        group = day, candidate
-        receipts.append(document.key.receipt(document.rules.window_on(day).day, candidate, voter))
-    if group is not None:
-        yield *group, sorted(receipts)
 
 
 def _print(counted: Recount) -> None:

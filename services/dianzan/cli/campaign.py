@@ -13,9 +13,10 @@ from rich.table import Table
 from dianzan.cli import documents
 from dianzan.cli.documents import Json
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
-from dianzan.domain.campaign import State, read_rules
+from dianzan.domain.campaign import State
+from dianzan.domain.campaign_file import read_rules
 from dianzan.domain.errors import DianzanError
-from dianzan.ledger.ledger import StoredCampaign
+from dianzan.ledger.records import StoredCampaign
 from dianzan.roster.candidates import Candidate, read_roster
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
@@ -64,7 +65,7 @@ def list_campaigns(data: Data = DATA_DEFAULT) -> None:
 
     async def work(stores: Stores) -> None:
         table = Table("id", "title", "state", "opens", "closes", "results")
-        for each in await stores.ledger.campaigns():
+        for each in await stores.ledger.campaigns.all():
             rules = each.rules.model_dump(mode="json")
             table.add_row(each.id, rules["title"], each.state, rules["opens"], rules["closes"], rules["results"])
         Console().print(table)
@@ -78,7 +79,7 @@ def show(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None
 
     async def work(stores: Stores) -> None:
         stored = await stores.lifecycle.stored(campaign)
-        candidates = (await stores.ledger.candidates(stored.number)).values()
+        candidates = (await stores.ledger.campaigns.candidates(stored)).values()
         if json:
             documents.show(documents.of_campaign(stored, candidates))
         else:
@@ -90,7 +91,7 @@ def show(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None
 def _show(stored: StoredCampaign, candidates: Iterable[Candidate]) -> None:
     typer.echo(f"state: {stored.state} (version {stored.version})")
     for name, value in stored.rules.model_dump(mode="json").items():
-        typer.echo(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+        typer.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
     table = Table("code", "name", "kind", "district", "category")
     for each in candidates:
         table.add_row(each.code, each.name, each.kind, each.district, each.category)
@@ -110,7 +111,7 @@ def publish(campaign: Id, data: Data = DATA_DEFAULT) -> None:
 
 @app.command()
 def close(campaign: Id, data: Data = DATA_DEFAULT) -> None:
-    """Take no more likes, for good. `dianzan seal` does this too, and then publishes the final tally."""
+    """Take no more likes, permanently. `dianzan seal` does this too, and then publishes the final tally."""
 
     async def work(stores: Stores) -> None:
         await stores.lifecycle.close(campaign)

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from dianzan.domain.campaign import State
-from dianzan.ledger.ledger import Seal, StoredCampaign
+from dianzan.ledger.records import Seal, StoredCampaign
 from dianzan.life.recount import Recount
 from dianzan.roster.candidates import Candidate
 

@@ -9,22 +9,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
-import asyncpg
 import typer
-from redis.exceptions import RedisError
 
-from dianzan.domain.errors import DianzanError, LedgerError, StoreError
-from dianzan.ledger.ledger import AWAY, Ledger
+from dianzan.domain.errors import DianzanError, LedgerAway, LedgerError, StoreAway, StoreError
+from dianzan.ledger.ledger import Ledger
 from dianzan.life.lifecycle import Lifecycle
+from dianzan.life.restore import Restorer
+from dianzan.life.seal import Sealer
 from dianzan.local.stores import StoreAddresses, find_stores
 from dianzan.store.nodes import connect
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 
 DATA_DEFAULT = Path(".dianzan")
-# What Postgres answers where the password, the user or the database of the address is wrong.
-_REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 # What writing raises where the reader of a pipe has gone or the disk is full; no connection to a store raises them.
 OF_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -42,9 +40,17 @@ Answer = TypeVar("Answer")
 class Stores:
     """Both stores, open, and the campaign steps over them."""
 
-    store: VoteStore
+    store: Store
     ledger: Ledger
     lifecycle: Lifecycle
+    sealer: Sealer
+    restorer: Restorer
+
+    @classmethod
+    def over(cls, store: Store, ledger: Ledger) -> Self:
+        """The steps over two open stores."""
+        lifecycle = Lifecycle(store, ledger)
+        return cls(store, ledger, lifecycle, Sealer(store, ledger, lifecycle), Restorer(store, ledger))
 
     async def prepare(self) -> list[str]:
         """Create or update the tables and load the store's functions; returns the migrations applied.
@@ -77,20 +83,16 @@ def _replicated() -> bool:
 async def open_stores(found: StoreAddresses) -> AsyncIterator[Stores]:
     """Both stores for the length of a command. What they raise where they are away becomes one sentence."""
     try:
-        store = VoteStore(connect(found.redis_url, replicated=found.replicated))
+        store = Store(connect(found.redis_url, replicated=found.replicated))
     except ValueError as error:
         raise StoreError(f"That is no store's address ({error}): is DIANZAN_REDIS_URL right?") from error
     ledger = await Ledger.connect(found.database_url)
     try:
-        yield Stores(store, ledger, Lifecycle(store, ledger))
-    except (*AWAY, *_REFUSED) as error:
-        if isinstance(error, OSError) and error.errno in OF_OUTPUT:
-            raise
-        raise LedgerError(f"Postgres does not answer ({error}): is DIANZAN_DATABASE_URL right?") from error
-    except asyncpg.UndefinedTableError as error:
-        raise LedgerError("The database has no tables yet: run dianzan migrate.") from error
-    except RedisError as error:
-        raise StoreError(f"The store does not answer ({error}): is DIANZAN_REDIS_URL right?") from error
+        yield Stores.over(store, ledger)
+    except LedgerAway as error:
+        raise LedgerError(f"{error}: is DIANZAN_DATABASE_URL right?") from error
+    except StoreAway as error:
+        raise StoreError(f"{error}: is DIANZAN_REDIS_URL right?") from error
     finally:
         await store.aclose()
         await ledger.aclose()

@@ -34,7 +34,7 @@ def token(
     """Print voter tokens, one a line."""
 
     async def work(stores: Stores) -> Document:
-        return await stores.ledger.document(await stores.lifecycle.stored(campaign))
+        return await stores.ledger.campaigns.document(await stores.lifecycle.stored(campaign))
 
     document = run(data, work)
     if not subject and not count:

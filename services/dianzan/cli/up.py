@@ -17,7 +17,8 @@ import typer
 import yaml
 
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, addresses, open_stores
-from dianzan.domain.campaign import State, parse_rules
+from dianzan.domain.campaign import State
+from dianzan.domain.campaign_file import parse_rules
 from dianzan.domain.errors import DianzanError, StoreError
 from dianzan.local.stores import EmbeddedCluster, EmbeddedStores, OwnStores, StoreAddresses, owned_folder
 from dianzan.local.supervisor import Service, Supervisor, SupervisorError
@@ -159,7 +160,7 @@ async def _prepare(found: StoreAddresses) -> None:
 
 async def create_demo(stores: Stores) -> None:
     """Create and publish the demo campaign, open from today on; one that was published stays as it is."""
-    stored = await stores.ledger.campaign(DEMO)
+    stored = await stores.ledger.campaigns.one(DEMO)
     if stored is not None and stored.state is not State.draft:
         return
     folder = files("dianzan.local") / "demo"

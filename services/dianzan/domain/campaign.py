@@ -5,41 +5,49 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-import yaml
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
-    ValidationError,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
-from dianzan.domain.errors import CampaignError
 from dianzan.domain.limits import (
     CAMPAIGN_DAYS_MAX,
     EXPECTED_VOTERS_MAX,
     LIKES_PER_WINDOW_MAX,
+    ORIGINS_PER_PUBLISHER_MAX,
     PUBLISHERS_MAX,
     SHARDS_MAX,
     VOTERS_PER_BUCKET,
 )
+from dianzan.domain.shard import Shard
 from dianzan.domain.voters import CampaignKey, VoterClass
 from dianzan.domain.windows import Window, campaign_window, day_window, day_window_at, days_between, from_ms, to_ms
-from dianzan.domain.wire import width_of
 
 CAMPAIGN_ID: Final = r"[a-z0-9][a-z0-9-]{0,31}"
 CampaignId = Annotated[str, StringConstraints(pattern=rf"^{CAMPAIGN_ID}$")]
 PublisherCode = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]{1,255}$")]
 
 
+def _known_class(name: str) -> str:
+    if name not in VoterClass.__members__:
+        raise ValueError(f"{name!r} is no voter class; write one of {', '.join(VoterClass.__members__)}")
+    return name
+
+
+VoterClassName = Annotated[str, AfterValidator(_known_class)]
 # Strict, or a date written as the number 20261104 would be read as seconds since 1970.
 Instant = Annotated[AwareDatetime, Field(strict=True)]
 YEAR_FIRST, YEAR_LAST = 2000, 2199  # beyond them a slip of the pen, and days that the calendar or the ledger lacks
@@ -59,6 +67,25 @@ class State(StrEnum):
         return self in (State.closed, State.sealed)
 
 
+class Publisher(BaseModel):
+    """A media site that embeds the button. In a campaign file its code alone will do."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    code: PublisherCode
+    name: str = Field(default="", max_length=120)
+    origins: tuple[Origin, ...] = Field(default=(), max_length=ORIGINS_PER_PUBLISHER_MAX)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _code_alone(cls, raw: Any) -> Any:
+        return {"code": raw} if isinstance(raw, str) else raw
+
+    @model_serializer(mode="wrap")
+    def _code_alone_again(self, whole: SerializerFunctionWrapHandler) -> Any:
+        return whole(self) if self.name or self.origins else self.code
+
+
 class Rules(BaseModel):
     """What a campaign file says. Times without an offset are in the campaign's time zone."""
 
@@ -72,11 +99,11 @@ class Rules(BaseModel):
     timezone: str = "Asia/Shanghai"
     window: Literal["day", "campaign"] = "day"
     likes_per_window: int = Field(default=10, ge=1, le=LIKES_PER_WINDOW_MAX)
-    voter_classes: tuple[Literal["device", "verified"], ...] = Field(default=("device",), min_length=1, max_length=2)
+    voter_classes: tuple[VoterClassName, ...] = Field(default=(VoterClass.device.name,), min_length=1)
     results: Literal["live", "hidden"] = "live"
     shards: int = Field(default=8, ge=1, le=SHARDS_MAX)
     expected_voters: int = Field(default=1_000_000, ge=1, le=EXPECTED_VOTERS_MAX)
-    publishers: tuple[PublisherCode, ...] = Field(default=(), max_length=PUBLISHERS_MAX)
+    publishers: tuple[Publisher, ...] = Field(default=(), max_length=PUBLISHERS_MAX)
 
     @field_validator("timezone")
     @classmethod
@@ -102,7 +129,7 @@ class Rules(BaseModel):
             raise ValueError("closes must be later than opens")
         if (self.closes - self.opens).days > CAMPAIGN_DAYS_MAX:
             raise ValueError(f"a campaign lasts at most {CAMPAIGN_DAYS_MAX} days")
-        if len(set(self.publishers)) != len(self.publishers):
+        if len(set(self.publisher_codes)) != len(self.publishers):
             raise ValueError("publishers: the same code stands twice")
         return self
 
@@ -114,6 +141,16 @@ class Rules(BaseModel):
     def zone(self) -> ZoneInfo:
         """The time zone whose midnights bound the windows."""
         return ZoneInfo(self.timezone)
+
+    @property
+    def publisher_codes(self) -> tuple[str, ...]:
+        """The publishers' codes, in the order of the file."""
+        return tuple(publisher.code for publisher in self.publishers)
+
+    @cached_property
+    def every_shard(self) -> tuple[Shard, ...]:
+        """The campaign's shards by their numbers."""
+        return tuple(Shard(self.id, number) for number in range(self.shards))
 
     @property
     def opens_ms(self) -> int:
@@ -170,52 +207,6 @@ def _zone_names() -> frozenset[str]:
     return frozenset(available_timezones())  # 2 ms to read from disk, and every read of a campaign checks its zone
 
 
-def read_rules(path: Path) -> Rules:
-    """Read a campaign file. Raises CampaignError that names every wrong line's field and what to write."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CampaignError(f"{path} cannot be read: {error.strerror}. Give the path of a campaign file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CampaignError(f"{path} is not YAML in UTF-8: {error}") from error
-    return parse_rules(raw, str(path))
-
-
-def parse_rules(raw: object, source: str) -> Rules:
-    """Check the content of a campaign file. Raises CampaignError naming every problem."""
-    try:
-        return Rules.model_validate(raw, extra="forbid")
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, p['loc'])) or 'file'}: {p['msg']}" for p in error.errors())
-        raise CampaignError(f"{source} is refused:\n  " + "\n  ".join(problems)) from error
-
-
-# Fields whose change would give likes already cast another meaning, and why.
-_FIXED = {
-    "timezone": "the windows of likes already cast would move",
-    "window": "likes already cast would fall into other windows",
-    "likes_per_window": "voters who used the old quota would be treated unlike others",
-    "shards": "a voter's earlier marks would not be found",
-    "expected_voters": "a voter's earlier marks would not be found (it sizes the buckets)",
-}
-
-
-def refused_changes(old: Rules, new: Rules, at: datetime) -> list[str]:
-    """Why `new` may not follow `old` in a published campaign at instant `at`; empty where it may."""
-    reasons = [f"{name}: {why}" for name, why in _FIXED.items() if getattr(old, name) != getattr(new, name)]
-    if new.opens != old.opens and (at >= old.opens or new.opens < at):
-        reasons.append("opens: the opening can be moved only before it, and only into the future")
-    if new.opens != old.opens and old.window == "campaign":
-        reasons.append("opens: it names the window of a campaign-long window")
-    if new.closes != old.closes and (at >= old.closes or new.closes < at):
-        reasons.append("closes: the end can be moved only before it, and only into the future")
-    if not set(old.voter_classes) <= set(new.voter_classes):
-        reasons.append("voter_classes: likes of a class already allowed would become likes of nobody")
-    if new.publishers[: len(old.publishers)] != old.publishers:
-        reasons.append("publishers: add new ones at the end only; a like names its publisher by position")
-    return reasons
-
-
 class Document(BaseModel):
     """What the vote API knows of a campaign; one immutable version, published into the store as JSON."""
 
@@ -227,6 +218,8 @@ class Document(BaseModel):
     width: Literal[1, 2]
     candidates: tuple[str, ...]
     secret: str
+    # Publisher code -> number in the ledger. Empty in documents of before, which number them by their place.
+    publishers: dict[str, int] = {}
 
     @cached_property
     def key(self) -> CampaignKey:
@@ -246,14 +239,5 @@ class Document(BaseModel):
     @cached_property
     def publisher_number(self) -> dict[str, int]:
         """Publisher code -> number in the ledger; 0 is the campaign's own page."""
-        return {code: number for number, code in enumerate(self.rules.publishers, start=1)}
-
-
-def next_width(published_width: int | None, candidates: int) -> int:
-    """The index width; fixed at first publication, since marks already stored are of that width."""
-    wanted = width_of(candidates)
-    if published_width is None:
-        return wanted
-    if wanted > published_width:
-        raise CampaignError("A campaign published with up to 255 candidates cannot grow past 255: start another one.")
-    return published_width
+        by_place = {code: number for number, code in enumerate(self.rules.publisher_codes, start=1)}
+        return self.publishers or by_place

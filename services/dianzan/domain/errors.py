@@ -166,12 +166,41 @@ class CampaignError(DianzanError):
     """A campaign file, a change of rules or a step in a campaign's life that is refused."""
 
 
-class LedgerError(DianzanError):
-    """The ledger refused, or could not be reached."""
+class EdgeError(DianzanError):
+    """What an edge raises; `reason` names it in a metric."""
+
+    @property
+    def reason(self) -> str:
+        """The name of the driver's error where there is one."""
+        return type(self.__cause__ or self).__name__
 
 
-class StoreError(DianzanError):
-    """The store refused a command of an operator or of the worker."""
+class LedgerError(EdgeError):
+    """The ledger cannot do what it was asked to."""
+
+
+class LedgerAway(LedgerError):
+    """Postgres does not answer, is no primary, or ended this transaction; the same asked again settles it."""
+
+
+class LedgerRefuses(LedgerError):
+    """Postgres is there and refuses the rows themselves; asking again does not help."""
+
+
+class StoreError(EdgeError):
+    """The store refuses what it was asked to."""
+
+
+class StoreAway(StoreError):
+    """The store's server does not answer, or another one answers for it now; the same asked again settles it."""
+
+
+class StoreFull(StoreError):
+    """The store has no memory left for this write; nothing was written."""
+
+
+class DocumentUnreadable(StoreError):
+    """The store's document of a campaign is not one that this version knows."""
 
 
 class EntryUndecodable(DianzanError):

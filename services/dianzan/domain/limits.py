@@ -13,6 +13,7 @@ LIKES_PER_WINDOW_MAX: Final = 255
 CANDIDATES_MAX: Final = 5_000
 SHARDS_MAX: Final = 256
 PUBLISHERS_MAX: Final = 1_000
+ORIGINS_PER_PUBLISHER_MAX: Final = 20  # a site's hosts; each is compared with a request's Origin
 CAMPAIGN_DAYS_MAX: Final = 400  # one ledger partition a day
 TOKEN_LIFE_S: Final = (CAMPAIGN_DAYS_MAX + 30) * 86_400  # a new token is a new device voter: it outlives its campaign
 EXPECTED_VOTERS_MAX: Final = 2_000_000_000

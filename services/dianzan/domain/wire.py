@@ -39,20 +39,30 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     remaining: int
 
 
+class Ballot(msgspec.Struct, frozen=True, gc=False):
+    """What one voter liked at once, by candidate indexes. A struct costs 0.04 µs more than a tuple, of 0.4."""
+
+    voter: bytes
+    voter_class: int
+    publisher: int
+    network: int
+    candidates: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One stream entry: `batch` is the sender's random id, `likes` are ledger rows of one window and instant."""
+    """One stream entry: `batch` is the sender's random id; the ballots are of one window and instant."""
 
     entry_id: bytes
     batch: bytes
     time_ms: int
     window_day: int
-    ballots: list[tuple[bytes, int, int, int, tuple[int, ...]]]
+    ballots: list[Ballot]
 
     @property
     def like_count(self) -> int:
         """Likes in this entry."""
-        return sum(len(ballot[4]) for ballot in self.ballots)
+        return sum(len(ballot.candidates) for ballot in self.ballots)
 
 
 def width_of(candidates: int) -> int:
@@ -116,7 +126,7 @@ def unpack_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
         raise EntryUndecodable(f"stream entry {entry_id!r} cannot be read: {error!r}") from error
 
 
-def _unpack_ballots(data: bytes, width: int) -> list[tuple[bytes, int, int, int, tuple[int, ...]]]:
+def _unpack_ballots(data: bytes, width: int) -> list[Ballot]:
     if width not in (1, 2):
         raise ValueError(f"width {width}")
     ballots = []
@@ -131,7 +141,7 @@ def _unpack_ballots(data: bytes, width: int) -> list[tuple[bytes, int, int, int,
         beyond = publisher > _LEDGER_NUMBER_MAX or (width == 2 and max(candidates) > _LEDGER_NUMBER_MAX)
         if beyond or 0 in candidates:
             raise ValueError(f"candidates {candidates}, publisher {publisher}")
-        ballots.append((voter, voter_class, publisher, network, candidates))
+        ballots.append(Ballot(voter, voter_class, publisher, network, candidates))
     return ballots
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import asyncpg
 
 from dianzan.domain.errors import LedgerError
-from dianzan.domain.windows import from_ms
+from dianzan.domain.windows import from_ms, to_ms
 from dianzan.domain.wire import Entry
 from dianzan.ledger.queries import Connection, queries
-from dianzan.ledger.rows import COLUMNS, Rows, pack
+from dianzan.ledger.rows import COLUMNS, New, Rows, pack
 
 
 class ShardFlush:
@@ -38,26 +38,34 @@ class ShardFlush:
             await savepoint.rollback()  # after no other error: it would wait as long again for a server that has gone
             return await self._insert_staged(rows)
         await savepoint.commit()
-        await self._connection.execute(
-            queries()["count_new"],
-            self._campaign,
-            self._shard,
-            list(rows.likes),
-            list(rows.likes.values()),
-            [from_ms(time_ms) for time_ms in rows.times],
-            list(rows.times.values()),
-        )
-        return rows.count
+        return await self._count(rows.new)
 
     async def _insert_staged(self, rows: Rows) -> int:
         await self._connection.execute(queries()["create_staging"])
         await self._copy(rows, "staging")
-        return int(await self._connection.fetchval(queries()["flush"], self._shard) or 0)
+        new = New()
+        for candidate, liked_at, likes in await self._connection.fetch(queries()["insert_staged"]):
+            new.likes[candidate] += likes
+            new.times[to_ms(liked_at)] += likes
+        return await self._count(new)
+
+    async def _count(self, new: New) -> int:
+        """Add the likes that this transaction inserted to every aggregate kept of them; returns how many they are."""
+        await self._connection.execute(
+            queries()["count_new"],
+            self._campaign,
+            self._shard,
+            list(new.likes),
+            list(new.likes.values()),
+            [from_ms(time_ms) for time_ms in new.times],
+            list(new.times.values()),
+        )
+        return new.count
 
     async def _copy(self, rows: Rows, table: str) -> None:
         copied = await self._connection.copy_to_table(table, source=rows.pieces(), columns=COLUMNS, format="binary")
-        if copied != f"COPY {rows.count}":
-            raise LedgerError(f"Postgres answered {copied} to {rows.count} likes.")
+        if copied != f"COPY {rows.new.count}":
+            raise LedgerError(f"Postgres answered {copied} to {rows.new.count} likes.")
 
     async def counts(self) -> dict[int, int]:
         """Likes per candidate index of this shard by the counts, those inserted in this transaction included."""

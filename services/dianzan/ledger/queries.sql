@@ -1,4 +1,4 @@
--- The named queries of the Postgres edge; each is one method of ledger.py or ledger_flush.py.
+-- The named queries of the Postgres edge; a method of one of its classes calls each by its name.
 
 -- name: now
 SELECT clock_timestamp();
@@ -63,6 +63,16 @@ ON CONFLICT (campaign, code) DO UPDATE
 SET name = excluded.name, kind = excluded.kind, district = excluded.district, category = excluded.category,
     summary = excluded.summary, story = excluded.story, photo = excluded.photo;
 
+-- name: publishers
+-- In the order of their numbers, which likes name them by.
+SELECT number, code, name, origins FROM publishers WHERE campaign = $1 ORDER BY number;
+
+-- name: upsert_publisher
+-- A code keeps its number; name and origins may be corrected.
+INSERT INTO publishers (campaign, number, code, name, origins)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (campaign, code) DO UPDATE SET name = excluded.name, origins = excluded.origins;
+
 -- name: pass_version
 UPDATE campaigns SET version = $2 + 1 WHERE id = $1 AND version < $2 RETURNING version;
 
@@ -83,8 +93,8 @@ SELECT EXISTS (SELECT 1 FROM pg_inherits WHERE inhparent = 'likes'::regclass AND
 -- name: create_staging
 CREATE TEMPORARY TABLE IF NOT EXISTS staging (LIKE likes) ON COMMIT DELETE ROWS;
 
--- name: flush
--- Insert the staged likes, some of which are known, and add the number of rows really inserted to the counts.
+-- name: insert_staged
+-- Insert the staged likes, some of which are known; the new ones, by what the counts tell apart.
 -- Sorted by the key so that neighbouring index entries are written together.
 -- Only the identity may conflict: any other unique index must refuse loudly, never drop a like.
 WITH inserted AS (
@@ -93,23 +103,13 @@ WITH inserted AS (
     FROM staging
     ORDER BY campaign, window_day, voter, candidate
     ON CONFLICT (campaign, window_day, candidate, voter) DO NOTHING
-    RETURNING campaign, candidate, liked_at
-), counted AS (
-    INSERT INTO counts AS c (campaign, candidate, shard, likes)
-    SELECT campaign, candidate, $1, count(*) FROM inserted GROUP BY campaign, candidate ORDER BY campaign, candidate
-    ON CONFLICT (campaign, candidate, shard) DO UPDATE SET likes = c.likes + excluded.likes
-), timed AS (
-    -- Hours of the campaign's own zone, since a zone with a half-hour offset begins its days within a UTC hour.
-    INSERT INTO hours AS h (campaign, hour, shard, likes)
-    SELECT inserted.campaign, date_trunc('hour', liked_at, rules ->> 'timezone'), $1, count(*)
-    FROM inserted JOIN campaigns ON campaigns.number = inserted.campaign
-    GROUP BY 1, 2 ORDER BY 1, 2
-    ON CONFLICT (campaign, hour, shard) DO UPDATE SET likes = h.likes + excluded.likes
+    RETURNING candidate, liked_at
 )
-SELECT count(*) FROM inserted;
+SELECT candidate, liked_at, count(*) AS likes FROM inserted GROUP BY candidate, liked_at;
 
 -- name: count_new
--- Add likes that this transaction inserted, all of them: $3 candidates, $4 likes of each, $5 instants, $6 likes of each.
+-- Add likes that this transaction inserted: $3 candidates, $4 likes of each, $5 instants, $6 likes of each.
+-- Hours are of the campaign's own zone, since a zone with a half-hour offset begins its days within a UTC hour.
 WITH counted AS (
     INSERT INTO counts AS c (campaign, candidate, shard, likes)
     SELECT $1, candidate, $2, likes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import chain
 from operator import itemgetter
@@ -26,22 +26,28 @@ _EPOCH_DAYS: Final = 10_957  # Postgres counts days and microseconds from 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Ledger rows of one window, voter after voter, and how many there are of what.
+class New:
+    """How many new likes there are of what the counts tell apart: `likes` by candidate, `times` by Unix ms."""
 
-    `copy` is the body of a binary COPY of COLUMNS into `partition`, `likes` candidate -> rows, `times` Unix ms of
-    liking -> rows.
+    likes: Counter[int] = field(default_factory=Counter)
+    times: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def count(self) -> int:
+        """New likes in all."""
+        return sum(self.times.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Ledger rows of one window, voter after voter: the body of a binary COPY of COLUMNS into `partition`.
+
+    `new` counts them as if none were known; a like that stands in the entries twice is two.
     """
 
     partition: str
     copy: bytes
-    likes: dict[int, int]
-    times: dict[int, int]
-
-    @property
-    def count(self) -> int:
-        """Rows in `copy`; a like that stands in the entries twice is two."""
-        return sum(self.times.values())
+    new: New
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """`copy` in pieces: Postgres reads one whole before it begins on its rows."""
@@ -70,8 +76,8 @@ def _pack_window(window_day: int, entries: Sequence[Entry], campaign: int) -> Ro
         liked_at_us = (entry.time_ms - _EPOCH_DAYS * 86_400_000) * 1_000
         end = _ENTRY.pack(2, campaign, 4, window_day - _EPOCH_DAYS, 8, liked_at_us)
         ballots += [
-            (_BALLOT.pack(16, voter, 4, network, 2, publisher, 2, voter_class) + end, candidates)
-            for voter, voter_class, publisher, network, candidates in entry.ballots
+            (_BALLOT.pack(16, b.voter, 4, b.network, 2, b.publisher, 2, b.voter_class) + end, b.candidates)
+            for b in entry.ballots
         ]
         times[entry.time_ms] += entry.like_count
     # By voter, as the ledger's index begins: neighbours are written together, and two flushes of the same likes wait
@@ -84,4 +90,4 @@ def _pack_window(window_day: int, entries: Sequence[Entry], campaign: int) -> Ro
         for candidate in sorted(candidates) if len(candidates) > 1 else candidates:
             parts += begin[candidate], ballot
     partition = partition_name(campaign, EPOCH + timedelta(days=window_day))
-    return Rows(partition, b"".join([*parts, _END]), likes, times)
+    return Rows(partition, b"".join([*parts, _END]), New(likes, times))

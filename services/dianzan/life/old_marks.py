@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from dianzan.domain.limits import MARKS_KEPT_DAYS
 from dianzan.domain.windows import from_ms, to_ms
-from dianzan.ledger.ledger import Ledger, StoredCampaign
-from dianzan.store.vote_store import VoteStore
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.records import StoredCampaign
+from dianzan.store.store import Store
 
 
-async def drop_old_marks(store: VoteStore, ledger: Ledger, campaign: StoredCampaign, at_ms: int) -> int:
+async def drop_old_marks(store: Store, ledger: Ledger, campaign: StoredCampaign, at_ms: int) -> int:
     """Remove the marks of every window that ended MARKS_KEPT_DAYS before `at_ms`; returns the bucket hashes removed.
 
     The ledger remembers the last window, so none is visited twice. Whether `at_ms` can be trusted is the caller's to
@@ -24,6 +25,6 @@ async def drop_old_marks(store: VoteStore, ledger: Ledger, campaign: StoredCampa
         window = campaign.rules.window_on(day)
         if window.end_ms > kept_from_ms:
             break
-        removed += await store.drop_marks(campaign.rules, window.day)
-        await ledger.set_swept(campaign.number, day)
+        removed += await store.marks.drop(campaign.rules, window.day)
+        await ledger.campaigns.set_swept(campaign, day)
     return removed

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dianzan.ledger.ledger import Ledger, StoredCampaign
-from dianzan.store.vote_store import VoteStore
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.records import StoredCampaign
+from dianzan.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Recount:
 
     @property
     def store_is_behind(self) -> bool:
-        """Whether the store has lost likes: it counts a like before the ledger does, so it is never behind else."""
+        """Whether the store has lost likes. It counts a like before the ledger does, so it is otherwise ahead."""
         return any(self.store.get(index, 0) < likes for index, likes in self.ledger.items())
 
     def differences(self) -> str:
@@ -58,14 +59,13 @@ class Recount:
         return [index for index in indexes if len({count.get(index, 0) for count in four}) > 1]
 
 
-async def recount(store: VoteStore, ledger: Ledger, campaign: StoredCampaign) -> Recount:
+async def recount(store: Store, ledger: Ledger, campaign: StoredCampaign) -> Recount:
     """Count four ways. Exact at rest; while likes are cast the store is ahead by what waits in the streams."""
-    shards = campaign.rules.shards
     return Recount(
-        store=await store.counts(campaign.id, shards),
-        counts=await ledger.recount_counts(campaign.number),
-        ledger=await ledger.recount_ledger(campaign.number),
-        identities=await ledger.recount_identities(campaign.number),
-        people=await ledger.recount_people(campaign.number),
-        waiting=sum(entries or 0 for entries in await store.backlog(campaign.id, shards)),
+        store=await store.tallies.total(campaign.shards),
+        counts=await ledger.recounts.counts(campaign),
+        ledger=await ledger.recounts.rows(campaign),
+        identities=await ledger.recounts.identities(campaign),
+        people=await ledger.recounts.people(campaign),
+        waiting=sum(entries or 0 for entries in await store.streams.backlog(campaign.shards)),
     )

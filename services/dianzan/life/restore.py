@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -11,10 +11,14 @@ from dianzan.domain import wire
 from dianzan.domain.campaign import Document, State
 from dianzan.domain.errors import CampaignError
 from dianzan.domain.limits import VOTERS_PER_RESTORE_STEP
-from dianzan.ledger.ledger import Ledger, StoredCampaign
-from dianzan.life.lifecycle import Lifecycle
+from dianzan.domain.shard import Shard
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.records import StoredCampaign
+from dianzan.life.drain import drain
+from dianzan.life.lifecycle import require
+from dianzan.life.older_copy import past_older_copy
 from dianzan.process import faults
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.store import Store
 
 Voters = dict[bytes, list[int]]  # voter -> candidates liked in one window, in order
 
@@ -23,7 +27,7 @@ Voters = dict[bytes, list[int]]  # voter -> candidates liked in one window, in o
 class Restored:
     """What was rebuilt: the shards that were lost, and the likes of theirs that the ledger holds."""
 
-    shards: list[int]
+    shards: list[Shard]
     likes: int
 
 
@@ -36,153 +40,160 @@ class Restorer:
     promise is a store that keeps its disk.
     """
 
-    def __init__(self, store: VoteStore, ledger: Ledger, lifecycle: Lifecycle) -> None:
-        self._store, self._ledger, self._lifecycle = store, ledger, lifecycle
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self._store, self._ledger = store, ledger
 
     async def restore(
-        self, campaign: str, *, drain_s_max: float, only: Collection[int] | None = None, accept_ledger: bool = False
+        self,
+        campaign_id: str,
+        *,
+        drain_s_max: float,
+        only: Collection[Shard] | None = None,
+        accept_ledger: bool = False,
     ) -> Restored:
         """Rebuild, compare, open again.
 
-        Raises CampaignError where the rebuilt shards do not equal the ledger, and where that is an older copy which
-        lacks candidates or publishers that likes name.
+        Raises CampaignError if the rebuilt shards do not equal the ledger, and if that is an older copy which lacks
+        candidates or publishers that likes name.
 
         `only`: of those without a gate these alone. `accept_ledger`: open shards that count more likes than the ledger
         too, whose surplus the ledger has lost and will never hold.
         """
         await self._store.load_library()
-        async with self._ledger.step(campaign) as step:
-            stored = await self._lifecycle.met_store(step, campaign)
-            if stored.state is State.draft:
-                raise CampaignError(f"Campaign {campaign} was never published: there is nothing to restore.")
-            if accept_ledger and not stored.state.is_over:
-                await self._give_up_surplus(stored, drain_s_max)
-            lost = await self._lost(stored, drain_s_max, only, accept_ledger=accept_ledger)
+        async with self._ledger.campaigns.step(campaign_id) as step:
+            campaign = await past_older_copy(self._store.documents, step, require(step, campaign_id))
+            if campaign.state is State.draft:
+                raise CampaignError(f"Campaign {campaign_id} was never published: there is nothing to restore.")
+            if accept_ledger and not campaign.state.is_over:
+                await self._give_up_surplus(campaign, drain_s_max)
+            lost = await self._lost(campaign, drain_s_max, only, accept_ledger=accept_ledger)
             # A flush that was reading when the store was lost may commit yet: what it commits must be rebuilt too.
-            await step.lock_shards(stored.number, lost)
-            document = await self._ledger.document(stored)
+            await step.lock_shards(lost)
+            document = await self._ledger.campaigns.document(campaign)
             for shard in lost:
-                await self._store.clear_shard(stored.rules, shard)
+                await self._store.clear(shard)
             faults.hit("restore.cleared")
-            rows = await self._write_voters(stored, document, lost)
-            likes = await self._write_counts(stored, lost)
+            rows = await self._write_voters(campaign, document, lost)
+            likes = await self._write_counts(campaign, lost)
             faults.hit("restore.written")
-            await self._compare(stored, document, lost, rows)
+            await self._compare(campaign, document, lost, rows)
             await self._reopen(document, lost)
             # What was found whole may have been so only on a primary that is cut off, and whose replica is promoted.
-            await self._store.confirm_gates(stored.id, range(stored.rules.shards) if only is None else lost)
+            await self._store.gates.confirm(campaign.shards if only is None else lost)
         return Restored(lost, likes)
 
-    async def _give_up_surplus(self, stored: StoredCampaign, drain_s_max: float) -> None:
+    async def _give_up_surplus(self, campaign: StoredCampaign, drain_s_max: float) -> None:
         """Take the gate from open shards that count more than the ledger once their streams are empty."""
-        shards = stored.rules.shards
-        ledger, store = (
-            await self._ledger.shard_counts(stored.number),
-            await self._store.shard_counts(stored.id, shards),
-        )
-        suspects = [shard for shard in range(shards) if _behind(ledger.get(shard, {}), store[shard])]
+        ledger, store = await self._both_counts(campaign)
+        suspects = [shard for shard in campaign.shards if _behind(ledger[shard], store[shard])]
         for shard in suspects:
-            await self._store.take_gate(stored.id, shard)  # else its stream may never be empty
-        await self._lifecycle.drain(stored, suspects, drain_s_max)
+            await self._store.gates.take(shard)  # or its stream may never be empty
+        await drain(self._store.streams, suspects, drain_s_max)
 
     async def _lost(
-        self, stored: StoredCampaign, drain_s_max: float, only: Collection[int] | None, *, accept_ledger: bool
-    ) -> list[int]:
+        self, campaign: StoredCampaign, drain_s_max: float, only: Collection[Shard] | None, *, accept_ledger: bool
+    ) -> list[Shard]:
         """Shards without a gate, and closed ones that are behind the ledger (or ahead), their streams emptied."""
-        shards = stored.rules.shards
-        missing = await self._store.gates_missing(stored.id, shards)
+        missing = await self._store.gates.missing(campaign.shards)
         if only is not None:
             missing = [shard for shard in missing if shard in only]
-            await self._lifecycle.drain(stored, missing, drain_s_max)
+            await drain(self._store.streams, missing, drain_s_max)
             return missing
-        closed = await self._store.gates_closed(stored.id, shards)
-        await self._lifecycle.drain(stored, [*missing, *closed], drain_s_max)
-        ledger, store = (
-            await self._ledger.shard_counts(stored.number),
-            await self._store.shard_counts(stored.id, shards),
-        )
+        closed = await self._store.gates.closed(campaign.shards)
+        await drain(self._store.streams, [*missing, *closed], drain_s_max)
+        ledger, store = await self._both_counts(campaign)
         wrong = [
             shard
             for shard in closed
-            if _behind(store[shard], ledger.get(shard, {}))
-            or (accept_ledger and _behind(ledger.get(shard, {}), store[shard]))
+            if _behind(store[shard], ledger[shard]) or (accept_ledger and _behind(ledger[shard], store[shard]))
         ]
         return sorted([*missing, *wrong])
 
+    async def _both_counts(
+        self, campaign: StoredCampaign
+    ) -> tuple[dict[Shard, dict[int, int]], dict[Shard, dict[int, int]]]:
+        """Likes by shard and candidate, by the ledger and by the store."""
+        ledger = await self._ledger.likes.shard_counts(campaign)
+        return ledger, await self._store.tallies.by_shard(campaign.shards)
+
     async def _write_voters(
-        self, stored: StoredCampaign, document: Document, lost: Collection[int]
-    ) -> dict[int, Counter[int]]:
+        self, campaign: StoredCampaign, document: Document, lost: Collection[Shard]
+    ) -> dict[Shard, Counter[int]]:
         """Write marks and people; returns the likes per shard and candidate that these rows of the ledger are."""
-        rows: dict[int, Counter[int]] = {shard: Counter() for shard in lost}
-        for day in stored.rules.window_dates() if lost else []:
-            window = stored.rules.window_on(day)
-            marked = stored.swept_through is None or day > stored.swept_through
-            async for shard, voters in self._voters_of(stored, day, lost):
+        rows: dict[Shard, Counter[int]] = {shard: Counter() for shard in lost}
+        for day in campaign.rules.window_dates() if lost else []:
+            window = campaign.rules.window_on(day)
+            marked = campaign.swept_through is None or day > campaign.swept_through
+            async for shard, voters in self._voters_of(campaign, day, lost):
                 if marked:
-                    await self._store.write_marks(document, shard, window.day, voters)
-                await self._store.people(stored.id, shard, _by_candidate(voters))
+                    await self._store.marks.write(document, shard, window.day, voters)
+                await self._store.tallies.people(shard, _by_candidate(voters))
                 rows[shard].update(candidate for liked in voters.values() for candidate in liked)
         return rows
 
-    async def _write_counts(self, stored: StoredCampaign, lost: Collection[int]) -> int:
-        counts = await self._ledger.shard_counts(stored.number)
+    async def _write_counts(self, campaign: StoredCampaign, lost: Collection[Shard]) -> int:
+        counts = await self._ledger.likes.shard_counts(campaign)
         for shard in lost:
-            await self._store.write_counts(stored.id, shard, counts.get(shard, {}))
-        return sum(sum(counts.get(shard, {}).values()) for shard in lost)
+            await self._store.tallies.write(shard, counts[shard])
+        return sum(sum(counts[shard].values()) for shard in lost)
 
     async def _compare(
-        self, stored: StoredCampaign, document: Document, lost: Collection[int], rows: Mapping[int, Mapping[int, int]]
+        self,
+        campaign: StoredCampaign,
+        document: Document,
+        lost: Sequence[Shard],
+        rows: Mapping[Shard, Mapping[int, int]],
     ) -> None:
         """The counters against the rows of the ledger, and the marks of the window that runs now against its voters."""
-        store = await self._store.shard_counts(stored.id, stored.rules.shards)
+        store = await self._store.tallies.by_shard(lost)
         for shard in lost:
             if store[shard] != rows[shard]:
                 raise CampaignError(
-                    f"Not opened: shard {shard} counts {store[shard]}, the ledger's rows are {dict(rows[shard])}."
+                    f"Not opened: shard {shard.number} counts {store[shard]}, the ledger's rows are {dict(rows[shard])}."
                 )
         if not lost:
             return
-        day = stored.rules.window_at(min(await self._store.clocks_ms())).date
-        window = stored.rules.window_on(day)
-        async for shard, voters in self._voters_of(stored, day, lost):
-            marked = await self._store.read_marks(document, shard, window.day, voters)
+        day = campaign.rules.window_at(min(await self._store.clocks_ms())).date
+        window = campaign.rules.window_on(day)
+        async for shard, voters in self._voters_of(campaign, day, lost):
+            marked = await self._store.marks.read(document, shard, window.day, voters)
             for voter, candidates in voters.items():
                 if set(marked[voter]) != set(candidates):
                     raise CampaignError(
                         f"Not opened: a voter's marks are {marked[voter]}, the ledger has {candidates}."
                     )
 
-    async def _reopen(self, document: Document, restored: Collection[int]) -> None:
-        """Give every shard its gate: open while the campaign is published, but for those a close has reached.
+    async def _reopen(self, document: Document, restored: Collection[Shard]) -> None:
+        """Give every shard its gate: open while the campaign is published, except those a close has reached.
 
         A shard that has lost its gate and was not restored stays without.
         """
-        campaign, shards = document.rules.id, document.rules.shards
+        gates, shards = self._store.gates, document.rules.every_shard
         if document.state is State.published:
-            await self._store.open_gates(document, first=False, shards=await self._store.gates_open(campaign, shards))
-            missing = await self._store.gates_missing(campaign, shards)
-            await self._store.open_gates(document, first=True, shards=[s for s in missing if s in restored])
+            await gates.open(document, await gates.taking_likes(shards), first=False)
+            missing = await gates.missing(shards)
+            await gates.open(document, [shard for shard in missing if shard in restored], first=True)
         else:
-            await self._store.close_gates(campaign, shards)
-        await self._store.publish_document(document)
+            await gates.close(shards)
+        await self._store.documents.publish(document)
 
     async def _voters_of(
-        self, stored: StoredCampaign, day: date, lost: Collection[int]
-    ) -> AsyncIterator[tuple[int, Voters]]:
+        self, campaign: StoredCampaign, day: date, lost: Collection[Shard]
+    ) -> AsyncIterator[tuple[Shard, Voters]]:
         """The voters of lost shards in one window, a shard at a time; VOTERS_PER_RESTORE_STEP in memory at most."""
-        gathered: dict[int, Voters] = {}
+        gathered: dict[Shard, Voters] = {}
         held = 0
-        async for voter, candidates in self._ledger.voters_of(stored.number, day):
-            shard = wire.shard_of(voter, stored.rules.shards)
+        async for voter, candidates in self._ledger.likes.voters_of(campaign, day):
+            shard = campaign.shards[wire.shard_of(voter, len(campaign.shards))]
             if shard in lost:
                 gathered.setdefault(shard, {})[voter] = candidates
                 held += 1
             if held == VOTERS_PER_RESTORE_STEP:
-                for each in gathered.items():
-                    yield each
+                for of_shard in gathered.items():
+                    yield of_shard
                 gathered, held = {}, 0
-        for each in gathered.items():
-            yield each
+        for of_shard in gathered.items():
+            yield of_shard
 
 
 def _behind(store: Mapping[int, int], ledger: Mapping[int, int]) -> bool:

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError, ResponseError
 
 from dianzan.domain.errors import StoreError
 from dianzan.store import durability, keys
-from dianzan.store.nodes import Node, StoreNodes
+from dianzan.store.errors import mapped
+from dianzan.store.nodes import StoreNodes
 
 
 class StoreCalls:
-    """Every method raises redis.RedisError where the store is down, if not said otherwise."""
+    """Every method raises StoreAway where the server does not answer, StoreError where it refuses."""
 
     def __init__(self, nodes: StoreNodes) -> None:
         self._nodes = nodes
 
-    async def at(self, key: str) -> Node:
-        """The server that holds a key."""
-        await self._nodes.known()
-        return self._nodes.of(key)
+    async def one(self, key: str, command: Callable[[Redis], Awaitable[Any] | Any]) -> Any:
+        """The reply to one command, of the server that holds the key."""
+        client = await self._client(key)
+        with mapped():
+            return await command(client)
+
+    async def pipeline(
+        self, key: str, queue: Callable[[Pipeline], object], *, transaction: bool = False, quiet: bool = False
+    ) -> list[Any]:
+        """The replies to what `queue` puts into one pipeline, of the server that holds the key.
+
+        `quiet`: an error does not quote the command that was refused, which may hold voters' hashes.
+        """
+        client = await self._client(key)
+        with mapped():
+            async with client.pipeline(transaction=transaction) as pipeline:
+                queue(pipeline)
+                replies: list[Any] = await pipeline.execute(raise_on_error=not quiet)
+            for reply in replies if quiet else ():
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
 
     async def each(
         self, names: Sequence[str], command: Callable[[Pipeline, str], Any], *, partly: bool = False
@@ -33,36 +52,35 @@ class StoreCalls:
         """
         await self._nodes.known()
         replies: list[Any] = [None] * len(names)
-        failed: list[Exception] = []
+        failed = 0
         groups = self._nodes.groups(names)
         for places in groups:
+
+            def queue(pipeline: Pipeline, places: Sequence[int] = places) -> None:
+                for place in places:
+                    command(pipeline, names[place])
+
             try:
-                node = self._nodes.of(names[places[0]])
-                async with node.client.pipeline(transaction=False) as pipeline:
-                    for place in places:
-                        command(pipeline, names[place])
-                    for place, reply in zip(places, await pipeline.execute(), strict=True):
-                        replies[place] = reply
-            except (RedisError, OSError, TimeoutError) as error:
-                failed.append(error)
-                if not partly or len(failed) == len(groups):
+                of_server = await self.pipeline(names[places[0]], queue)
+            except StoreError:
+                failed += 1
+                if not partly or failed == len(groups):
                     raise
+            else:
+                for place, reply in zip(places, of_server, strict=True):
+                    replies[place] = reply
         return replies
 
     async def call(self, function: str, names: Sequence[str], *args: bytes | str) -> Any:
         """Call a function of keys in one slot; StoreError, with the reason, where the store refuses."""
-        node = await self.at(names[0])
-        try:
-            return await node.client.fcall(function, len(names), *names, *args)
-        except ResponseError as error:
-            raise StoreError(f"{function} was refused by the store: {error}") from error
+        client = await self._client(names[0])
+        with mapped(function):
+            return await client.fcall(function, len(names), *names, *args)
 
     async def confirmed(self, function: str, key: str, *args: bytes | str) -> Any:
         """As `call`, of one key; with a replica, return once it holds the change too."""
-        try:
-            return await self.held(key, lambda asked: asked.fcall(function, 1, key, *args))
-        except ResponseError as error:
-            raise StoreError(f"{function} was refused by the store: {error}") from error
+        with mapped(function):
+            return await self._held(key, lambda asked: asked.fcall(function, 1, key, *args))
 
     async def held(self, key: str, queue: Callable[[Pipeline], Any]) -> Any:
         """The reply to one command; with a replica, once it holds all that the server had written by then.
@@ -70,7 +88,11 @@ class StoreCalls:
         Raises StoreError short of that. One connection from beginning to end, so that what is confirmed is this
         server's history and not that of one promoted meanwhile.
         """
-        client = (await self.at(key)).client
+        with mapped():
+            return await self._held(key, queue)
+
+    async def _held(self, key: str, queue: Callable[[Pipeline], Any]) -> Any:
+        client = await self._client(key)
         async with client.pipeline(transaction=False) as pipeline:
             queue(pipeline)
             if self._nodes.replicated:
@@ -83,3 +105,7 @@ class StoreCalls:
         if self._nodes.replicated and not durability.confirmed(confirmation):
             raise StoreError("No replica has confirmed in time: is it there and in step? Run this again when it is.")
         return reply
+
+    async def _client(self, key: str) -> Redis:
+        await self._nodes.known()
+        return self._nodes.of(key).client

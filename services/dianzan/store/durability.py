@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from dianzan.domain.limits import REPLICA_LAG_S_MAX, REPLICA_WAIT_MS
-
-LIBRARY: Final = "dianzan"
-LIBRARY_VERSION: Final = 4
+from dianzan.store import library
+from dianzan.store.errors import mapped
 
 # What a server must be set to so that an answered like survives a crash of the store's process or its power.
 DURABLE_SETTINGS: Final = {
@@ -28,35 +24,23 @@ _WAITAOF_SINCE: Final = (7, 2)  # of Redis; Valkey names the Redis version it is
 Command = tuple[str | int, ...]
 
 
-@cache
-def library_source() -> str:
-    """The function library's text."""
-    return (files("dianzan.store") / "functions.lua").read_text(encoding="utf-8")
-
-
-async def library_version(client: Redis) -> int | None:
-    """The version of the loaded library, None where there is none."""
-    try:
-        return int(await client.fcall_ro("version_v1", 0))
-    except ResponseError as error:
-        if "not found" in str(error).lower():
-            return None
-        raise
-
-
 async def broken_promises(client: Redis, *, replicated: bool) -> list[str]:
-    """Why this server does not keep its mode's promise, one sentence a reason; empty where it does."""
-    found = await client.config_get(*DURABLE_SETTINGS)
+    """Why this server does not keep its mode's promise, one sentence a reason; empty where it does.
+
+    Raises StoreError where the server does not answer, or refuses to tell.
+    """
+    with mapped():
+        settings = await client.config_get(*DURABLE_SETTINGS)
+        replication = cast("Mapping[str, Any]", await client.info("replication"))
     broken = [
-        f"{name} is {_text(found.get(name)) or '?'!r}: set it to {wanted}"
+        f"{name} is {_text(settings.get(name)) or '?'!r}: set it to {wanted}"
         for name, wanted in DURABLE_SETTINGS.items()
-        if _text(found.get(name)) != wanted
+        if _text(settings.get(name)) != wanted
     ]
-    version = await library_version(client)
+    version = await library.version(client)
     # A newer one serves too: its functions keep their names as long as their arguments.
-    if version is None or version < LIBRARY_VERSION:
-        broken.append(f"function library version is {version}, not {LIBRARY_VERSION}: run dianzan migrate")
-    replication = cast("Mapping[str, Any]", await client.info("replication"))
+    if version is None or version < library.VERSION:
+        broken.append(f"function library version is {version}, not {library.VERSION}: run dianzan migrate")
     if replication["role"] != "master":
         broken.append("this server is a replica: likes go to the primary")
     elif replicated:
@@ -80,7 +64,8 @@ def _broken_replication(replication: Mapping[str, Any]) -> list[str]:
 
 async def has_waitaof(client: Redis) -> bool:
     """Whether the server can wait for its replica's fsync; Redis 7.0 cannot, and then its replica's memory must do."""
-    version = str((await client.info("server"))["redis_version"]).split(".")
+    with mapped():
+        version = str((await client.info("server"))["redis_version"]).split(".")
     return tuple(int(part) for part in version[:2]) >= _WAITAOF_SINCE
 
 
@@ -120,13 +105,20 @@ class Room:
 
 async def room(client: Redis, streams: Sequence[str]) -> Room:
     """Measure one server in one round trip. Without maxmemory the limit is the machine's memory."""
-    async with client.pipeline(transaction=False) as pipeline:
-        pipeline.info("memory")
-        for stream in streams:
-            pipeline.memory_usage(stream)
-        info, *sizes = await pipeline.execute()
+    with mapped():
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.info("memory")
+            for stream in streams:
+                pipeline.memory_usage(stream)
+            info, *sizes = await pipeline.execute()
     limit = int(info["maxmemory"]) or int(info["total_system_memory"])
     return Room(int(info["used_memory"]) / limit, sum(size or 0 for size in sizes))
+
+
+async def memory_used(client: Redis) -> tuple[int, int]:
+    """Bytes a server's data takes now, and the most since the server started."""
+    info = cast("Mapping[str, int]", await client.info("memory"))
+    return int(info["used_memory"]), int(info["used_memory_peak"])
 
 
 def _text(value: object) -> str | None:

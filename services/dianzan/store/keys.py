@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from dianzan.domain.campaign import CAMPAIGN_ID
+from dianzan.domain.shard import Shard
 
 # Hash: campaign id -> version of its document.
 CAMPAIGNS: Final = "dianzan:campaigns"
@@ -23,29 +24,29 @@ def tokens_minted(campaign: str, network: int, minute: int) -> str:
 
 
 @lru_cache(maxsize=4_096)
-def tag(campaign: str, shard: int) -> str:
+def tag(shard: Shard) -> str:
     """The hash tag all keys of a shard share, so that a shard lives in one cluster slot."""
-    return f"{{{campaign}:{shard}}}"
+    return f"{{{shard.campaign}:{shard.number}}}"
 
 
-def gate(campaign: str, shard: int) -> str:
+def gate(shard: Shard) -> str:
     """String: the rules the shard counts by while open, or `closed`; missing means refuse."""
-    return f"{tag(campaign, shard)}:gate"
+    return f"{tag(shard)}:gate"
 
 
-def counts(campaign: str, shard: int) -> str:
+def counts(shard: Shard) -> str:
     """Hash: candidate index -> likes ever counted by the shard."""
-    return f"{tag(campaign, shard)}:counts"
+    return f"{tag(shard)}:counts"
 
 
-def stream(campaign: str, shard: int) -> str:
+def stream(shard: Shard) -> str:
     """Stream: one entry a batch, until its likes are committed to the ledger."""
-    return f"{tag(campaign, shard)}:stream"
+    return f"{tag(shard)}:stream"
 
 
-def kept(campaign: str, shard: int) -> str:
+def kept(shard: Shard) -> str:
     """Stream: entries whose likes are committed, kept a while for a ledger that may come back older."""
-    return f"{tag(campaign, shard)}:kept"
+    return f"{tag(shard)}:kept"
 
 
 def touch(key: str) -> str:
@@ -54,19 +55,19 @@ def touch(key: str) -> str:
     return f"{beside}:touch"
 
 
-def marks_prefix(campaign: str, shard: int, window_day: int) -> str:
+def marks_prefix(shard: Shard, window_day: int) -> str:
     """What `marks` begins with; the server function appends the bucket."""
-    return f"{tag(campaign, shard)}:m:{window_day}:"
+    return f"{tag(shard)}:m:{window_day}:"
 
 
-def marks(campaign: str, shard: int, window_day: int, bucket: int) -> str:
+def marks(shard: Shard, window_day: int, bucket: int) -> str:
     """Hash: 6 bytes of a voter's hash -> the candidate indexes that voter liked in the window."""
-    return f"{marks_prefix(campaign, shard, window_day)}{bucket}"
+    return f"{marks_prefix(shard, window_day)}{bucket}"
 
 
-def people(campaign: str, shard: int, candidate: int) -> str:
+def people(shard: Shard, candidate: int) -> str:
     """HyperLogLog of the voters of one candidate (index 0: of any candidate)."""
-    return f"{tag(campaign, shard)}:p:{candidate}"
+    return f"{tag(shard)}:p:{candidate}"
 
 
 # Digits are ASCII, as the builders write them.

@@ -25,6 +25,7 @@ from dianzan.domain.errors import (
     StoreUnsafe,
 )
 from dianzan.domain.limits import STORE_TIMEOUT_S
+from dianzan.domain.shard import Shard
 from dianzan.domain.windows import Window, now_ms
 from dianzan.domain.wire import Outcome
 from dianzan.process import faults
@@ -47,8 +48,7 @@ _REFUSALS: Final[Mapping[str, tuple[type[ApiError], str]]] = {
 class LikeCall:
     """One call of `like_v1`: the packed ballots of one shard and window, `sizes` likes each."""
 
-    campaign: str
-    shard: int
+    shard: Shard
     rules_version: int
     window: Window
     batch: bytes
@@ -62,10 +62,10 @@ class LikeCall:
                 b"FCALL",
                 b"like_v1",
                 4,
-                keys.gate(self.campaign, self.shard),
-                keys.counts(self.campaign, self.shard),
-                keys.stream(self.campaign, self.shard),
-                keys.marks_prefix(self.campaign, self.shard, self.window.day),
+                keys.gate(self.shard),
+                keys.counts(self.shard),
+                keys.stream(self.shard),
+                keys.marks_prefix(self.shard, self.window.day),
                 self.rules_version,
                 self.window.day,
                 self.window.start_ms,
@@ -110,7 +110,8 @@ class LikeLink:
                 confirmed = not end or durability.confirmed([await _any_reply(connection) for _ in end])
         except (RedisError, OSError, TimeoutError, StoreError) as error:
             await self.close()
-            raise StoreUnavailable(f"The store did not answer ({type(error).__name__}); ask again.") from error
+            reason = error.reason if isinstance(error, StoreError) else type(error).__name__
+            raise StoreUnavailable(f"The store did not answer ({reason}); ask again.") from error
         except BaseException:
             await self.close()
             raise
@@ -143,7 +144,7 @@ class LikeLink:
         """What follows the calls in a pipeline: nothing, or what makes a replica confirm them."""
         if not self._replicated:
             return []
-        touch = keys.touch(keys.gate(call.campaign, call.shard))
+        touch = keys.touch(keys.gate(call.shard))
         return [_packed(command) for command in durability.confirmation(touch, waitaof=self._waitaof)]
 
     async def _reply(self, connection: AbstractConnection, call: LikeCall) -> list[Outcome] | ApiError:

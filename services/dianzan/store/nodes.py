@@ -14,8 +14,9 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import ClusterError, RedisError
+from redis.exceptions import RedisError
 
+from dianzan.domain.errors import StoreAway
 from dianzan.domain.limits import STORE_TIMEOUT_S
 
 _CONNECT_TIMEOUT_S: Final = 2.0
@@ -75,6 +76,10 @@ class Node:
     address: str  # host:port
     client: Redis
 
+    async def drop_idle(self) -> None:
+        """Close the connections that nobody uses: they may be dead, or lead to the server that was there before."""
+        await self.client.connection_pool.disconnect(inuse_connections=False)
+
 
 @dataclass(slots=True)
 class _Topology:
@@ -122,10 +127,10 @@ class StoreNodes:
         return [Node(address, self._client(address)) for address in addresses]
 
     def of(self, key: str) -> Node:
-        """The server that holds a key. Raises redis.ClusterError where none is known."""
+        """The server that holds a key. Raises StoreAway where none is known."""
         address = self._serving(key)
         if address is None:
-            raise ClusterError("No server of the cluster is known to hold this key.")
+            raise StoreAway("No server of the cluster is known to hold this key.")
         return Node(address, self._client(address))
 
     def holds(self, node: Node, key: str) -> bool:
@@ -140,12 +145,12 @@ class StoreNodes:
         return list(by_address.values())
 
     async def known(self) -> None:
-        """Ask for the slots where that has not succeeded before. Raises redis.RedisError."""
+        """Ask for the slots where that has not succeeded before. Raises StoreAway."""
         if self._topology.clustered and not self._topology.slots:
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Learn which server holds which slot now. Raises redis.ClusterError where no node can tell.
+        """Learn which server holds which slot now. Raises StoreAway where no node can tell.
 
         A node in a minority knows that it is (`cluster_state:fail`) and is not believed; nodes are asked in random
         order, so that one with an old map is not asked for ever.
@@ -167,7 +172,7 @@ class StoreNodes:
                 self._topology.slots = found
                 self._topology.generation += 1
             return
-        raise ClusterError(f"No node of the cluster can tell who holds which slot ({'; '.join(reasons)}).")
+        raise StoreAway(f"No node of the cluster can tell who holds which slot ({'; '.join(reasons)}).")
 
     async def aclose(self) -> None:
         """Close every connection."""

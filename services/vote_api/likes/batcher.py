@@ -19,6 +19,7 @@ from dianzan.domain.limits import (
     LIKES_PER_BATCH_MAX,
     LIKES_PER_CALL_MAX,
 )
+from dianzan.domain.shard import Shard
 from dianzan.domain.windows import Window, now_ms
 from dianzan.domain.wire import Outcome
 from dianzan.process import faults, logs, metrics
@@ -36,7 +37,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 class _Waiting(msgspec.Struct):
     document: Document
-    shard: int
+    shard: Shard
     ballot: bytes
     size: int
     decided: asyncio.Future[Decision]
@@ -64,7 +65,7 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._closing = False
 
-    def cast(self, document: Document, shard: int, ballot: bytes, size: int) -> asyncio.Future[Decision]:
+    def cast(self, document: Document, shard: Shard, ballot: bytes, size: int) -> asyncio.Future[Decision]:
         """Queue a ballot of `size` likes. Raises Overloaded past BALLOTS_QUEUED_MAX, and when shutting down.
 
         The future ends with a Decision, or with the ApiError that says what is known.
@@ -125,10 +126,9 @@ class Batcher:
 
 
 def _calls(batch: Sequence[_Waiting]) -> tuple[list[LikeCall], list[list[_Waiting]]]:
-    by_shard: dict[tuple[str, int, int], list[_Waiting]] = {}
+    by_shard: dict[tuple[int, Shard], list[_Waiting]] = {}
     for waiting in batch:
-        key = (waiting.document.rules.id, waiting.document.version, waiting.shard)
-        by_shard.setdefault(key, []).append(waiting)
+        by_shard.setdefault((waiting.document.version, waiting.shard), []).append(waiting)
     sent_ms = now_ms()
     groups = [group for ballots in by_shard.values() for group in _split(ballots)]
     return [_call(group, group[0].document.rules.window_at(sent_ms)) for group in groups], groups
@@ -149,7 +149,6 @@ def _split(ballots: Iterable[_Waiting]) -> Iterable[list[_Waiting]]:
 def _call(group: Sequence[_Waiting], window: Window) -> LikeCall:
     first = group[0]
     return LikeCall(
-        campaign=first.document.rules.id,
         shard=first.shard,
         rules_version=first.document.version,
         window=window,

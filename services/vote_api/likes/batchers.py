@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from redis.exceptions import ClusterError
-
 from dianzan.domain.campaign import Document
-from dianzan.domain.errors import StoreUnavailable
+from dianzan.domain.errors import StoreAway, StoreUnavailable
+from dianzan.domain.shard import Shard
 from dianzan.process import background, metrics
 from dianzan.store import keys
 from dianzan.store.like_link import LikeLink
@@ -28,18 +27,18 @@ class Batchers:
         self._nodes, self._watch = nodes, watch
         self._batchers: dict[str, Batcher] = {}
         self._sending: list[asyncio.Task[None]] = []
-        self._routes: dict[tuple[str, int], tuple[Node, Batcher]] = {}
+        self._routes: dict[Shard, tuple[Node, Batcher]] = {}
         self._generation = nodes.generation
         metrics.QUEUE_BALLOTS.set_function(lambda: sum(batcher.queued for batcher in self._batchers.values()))
 
-    def cast(self, document: Document, shard: int, ballot: bytes, size: int) -> asyncio.Future[Decision]:
+    def cast(self, document: Document, shard: Shard, ballot: bytes, size: int) -> asyncio.Future[Decision]:
         """Queue a ballot of `size` likes; see Batcher.cast. Raises what the watch knows against the server, too."""
         if self._generation != self._nodes.generation:
             self._routes.clear()
             self._generation = self._nodes.generation
-        route = self._routes.get((document.rules.id, shard))
+        route = self._routes.get(shard)
         if route is None:
-            route = self._routes[document.rules.id, shard] = self._route(document.rules.id, shard)
+            route = self._routes[shard] = self._route(shard)
         node, batcher = route
         self._watch.require(node)
         return batcher.cast(document, shard, ballot, size)
@@ -50,10 +49,10 @@ class Batchers:
             batcher.close()
         await asyncio.gather(*self._sending)
 
-    def _route(self, campaign: str, shard: int) -> tuple[Node, Batcher]:
+    def _route(self, shard: Shard) -> tuple[Node, Batcher]:
         try:
-            node = self._nodes.of(keys.gate(campaign, shard))
-        except ClusterError as error:
+            node = self._nodes.of(keys.gate(shard))
+        except StoreAway as error:
             raise StoreUnavailable(f"{error} Nothing was counted; ask again.") from error
         batcher = self._batchers.get(node.address)
         if batcher is None:

@@ -19,7 +19,7 @@ from dianzan.domain.windows import now_ms
 from dianzan.domain.wire import Outcome, Status
 from dianzan.http import problem
 from dianzan.process import background, logs, metrics
-from dianzan.store.vote_store import VoteStore
+from dianzan.store.marks import Marks
 from vote_api.likes import body
 from vote_api.likes.batcher import Decision
 from vote_api.likes.batchers import Batchers
@@ -63,8 +63,8 @@ class _Asked(msgspec.Struct):
 class Likes:
     """Answers `POST /v1/campaigns/{campaign}/likes`. One object a process, called on its event loop."""
 
-    def __init__(self, *, watch: StoreWatch, batchers: Batchers, store: VoteStore) -> None:
-        self._watch, self._batchers, self._store = watch, batchers, store
+    def __init__(self, *, watch: StoreWatch, batchers: Batchers, marks: Marks) -> None:
+        self._watch, self._batchers, self._marks = watch, batchers, marks
         self._rare: set[asyncio.Task[None]] = set()
 
     # The hot path. A request costs no task and no coroutine:
@@ -113,7 +113,7 @@ class Likes:
         if not indexes:
             return None
         ballot = wire.pack_ballot(asked.voter, asked.network, indexes, document.width)
-        shard = wire.shard_of(asked.voter.hash, document.rules.shards)
+        shard = document.rules.every_shard[wire.shard_of(asked.voter.hash, document.rules.shards)]
         return self._batchers.cast(document, shard, ballot, len(indexes))
 
     def _decided(self, asked: _Asked, decided: asyncio.Future[Decision]) -> None:
@@ -178,7 +178,7 @@ class Likes:
         if at_ms >= document.rules.closes_ms:
             raise Closed("Voting has ended.")
         window = document.rules.window_at(at_ms)
-        liked = await self._store.liked(document, window.day, asked.voter.hash)
+        liked = await self._marks.liked(document, window.day, asked.voter.hash)
         remaining = document.rules.likes_per_window - len(liked)
         self._answer(asked, Decision(Outcome(b"", remaining), window))
 

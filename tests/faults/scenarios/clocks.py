@@ -16,6 +16,7 @@ from unittest import mock
 
 import asyncpg
 
+from dianzan.domain.shard import Shard
 from dianzan.life.recount import recount
 from dianzan.local.folder import redis_url
 from dianzan.local.processes import Account
@@ -173,7 +174,7 @@ async def _ledger_grows(run: Run) -> None:
 
 async def _rows(run: Run) -> int:
     stored = await run.world.stores.lifecycle.stored(run.campaign)
-    return sum((await run.world.stores.ledger.recount_counts(stored.number)).values())
+    return sum((await run.world.stores.ledger.recounts.counts(stored)).values())
 
 
 async def _in_their_time(run: Run) -> None:
@@ -247,7 +248,7 @@ async def _lose_a_shard(run: Run) -> None:
     """Take marks and counters of a shard from the store, as if it had come back from an older copy."""
     stored = await run.world.stores.lifecycle.stored(run.campaign)
     client = open_client(redis_url(run.world.store_servers[0].folder))
-    tag = keys.tag(run.campaign, run.rng.randrange(stored.rules.shards))
+    tag = keys.tag(Shard(run.campaign, run.rng.randrange(stored.rules.shards)))
     try:
         lost = [key async for key in client.scan_iter(match=f"{tag}:m:*")]
         assert await client.delete(*lost, f"{tag}:counts") > 1, "nobody had liked in the shard"
@@ -260,7 +261,7 @@ async def _rebuilt(run: Run) -> None:
     stored = await stores.lifecycle.stored(run.campaign)
 
     async def whole() -> bool:
-        opened = await stores.store.gates_open(stored.id, stored.rules.shards)
+        opened = await stores.store.gates.taking_likes(stored.shards)
         counted = await recount(stores.store, stores.ledger, stored)
         return len(opened) == stored.rules.shards and counted.equal
 

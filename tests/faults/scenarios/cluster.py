@@ -11,6 +11,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from dianzan.domain.shard import Shard
 from dianzan.local.cluster import ClusterNode, ValkeyCluster, cluster_url
 from dianzan.local.folder import database_url
 from dianzan.local.servers import PostgresServer
@@ -47,8 +48,8 @@ def _nodes(run: Run) -> list[ClusterNode]:
 async def _serving(run: Run) -> ClusterNode:
     """The node that serves a shard of the campaign now, the shard drawn by the run."""
     store = run.world.stores.store
-    await store.refresh()
-    gate = keys.gate(run.campaign, run.rng.randrange(run.document.rules.shards))
+    await store.find_nodes()
+    gate = keys.gate(Shard(run.campaign, run.rng.randrange(run.document.rules.shards)))
     address = store._nodes.of(gate).address
     return next(node for node in _nodes(run) if address.endswith(f":{node.port}"))
 

@@ -74,7 +74,7 @@ async def _stays_stopped(process: Process) -> None:
 
 async def _flushed(run: Run) -> int:
     stored = await run.world.stores.lifecycle.stored(run.campaign)
-    return sum((await run.world.stores.ledger.recount_counts(stored.number)).values())
+    return sum((await run.world.stores.ledger.recounts.counts(stored)).values())
 
 
 @scenario("tally worker stopped 2 s, the other takes over, the first wakes")

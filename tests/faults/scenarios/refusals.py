@@ -9,17 +9,16 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from dianzan.local.folder import redis_url
-from dianzan.store import durability
+from dianzan.store import library
 from dianzan.store.nodes import open_client
 from tests.faults.registry import scenario
 from tests.faults.run import Run
 from tests.support.wait import until
-from vote_api.store.watch import PROMISE_EVERY_S, REFRESH_EVERY_S
+from vote_api.store.health import PROMISE_EVERY_S
+from vote_api.store.watch import REFRESH_EVERY_S
 
 TOLD = 20  # refusals by each API process, so that more than one batch of each has met the fault
-OLDER = durability.library_source().replace(
-    f"LIBRARY_VERSION = {durability.LIBRARY_VERSION}", f"LIBRARY_VERSION = {durability.LIBRARY_VERSION - 1}"
-)
+OLDER = library.source().replace(f"LIBRARY_VERSION = {library.VERSION}", f"LIBRARY_VERSION = {library.VERSION - 1}")
 
 
 @asynccontextmanager
@@ -47,7 +46,7 @@ async def _told(run: Run, code: str, *, within_s: float = 10.0) -> float:
 @scenario("the store's function library is deleted, and loaded again", full=10)
 async def library_gone(run: Run) -> None:
     async with _store(run) as client:
-        await client.function_delete(durability.LIBRARY)
+        await client.function_delete(library.NAME)
         try:
             with run.nothing_durable():
                 await _told(run, "store_unsafe")

@@ -1,0 +1,102 @@
+"""Campaigns in the ledger: their rows, candidates and seals, and the lock under which a step changes one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date
+
+import asyncpg
+
+from dianzan.domain.campaign import Document, Rules, State
+from dianzan.domain.errors import LedgerError
+from dianzan.ledger.errors import mapped
+from dianzan.ledger.queries import Pool, queries
+from dianzan.ledger.records import Seal, StoredCampaign, Tally
+from dianzan.ledger.step import CampaignStep, lock_campaign
+from dianzan.roster.candidates import Candidate
+
+
+class Campaigns:
+    """Every method raises LedgerAway where Postgres does not answer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def all(self) -> list[StoredCampaign]:
+        """All campaigns, oldest first."""
+        with mapped():
+            return [_campaign(record) for record in await self._pool.fetch(queries()["campaigns"])]
+
+    async def one(self, campaign_id: str) -> StoredCampaign | None:
+        """One campaign, None where there is none of this id."""
+        with mapped():
+            record = await self._pool.fetchrow(queries()["campaign"], campaign_id)
+        return _campaign(record) if record else None
+
+    @asynccontextmanager
+    async def step(self, campaign_id: str) -> AsyncIterator[CampaignStep]:
+        """One transaction in a campaign's life; two steps of one campaign never overlap.
+
+        Raises CampaignError where another step still runs after LOCK_WAIT_S: a seal or a restore takes minutes.
+        """
+        with mapped():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(queries()["outlive_idle"])
+                await lock_campaign(connection, campaign_id)
+                record = await connection.fetchrow(queries()["campaign"], campaign_id)
+                yield CampaignStep(connection, campaign_id, _campaign(record) if record else None)
+
+    async def document(self, campaign: StoredCampaign) -> Document:
+        """The document of a published campaign as the vote API reads it."""
+        if campaign.width is None or campaign.secret is None:
+            raise LedgerError(f"Campaign {campaign.id} has not been published, or its key is destroyed.")
+        codes = tuple(candidate.code for candidate in (await self.candidates(campaign)).values())
+        with mapped():
+            publishers = await self._pool.fetch(queries()["publishers"], campaign.number)
+        return Document.model_validate(
+            {
+                "version": campaign.version,
+                "state": campaign.state,
+                "rules": campaign.rules,
+                "width": campaign.width,
+                "candidates": codes,
+                "secret": campaign.secret.hex(),
+                "publishers": {record["code"]: record["number"] for record in publishers},
+            }
+        )
+
+    async def candidates(self, campaign: StoredCampaign) -> dict[int, Candidate]:
+        """Candidate index -> candidate, in order; indexes run from 1 without a gap."""
+        with mapped():
+            records = await self._pool.fetch(queries()["candidates"], campaign.number)
+        return {record["candidate"]: Candidate(*list(record)[1:]) for record in records}
+
+    async def set_swept(self, campaign: StoredCampaign, day: date) -> None:
+        """Remember the last window whose marks are gone from the store."""
+        with mapped():
+            await self._pool.execute(queries()["set_swept"], campaign.number, day)
+
+    async def seal(self, campaign: StoredCampaign) -> Seal | None:
+        """The published final tally, None before the seal."""
+        with mapped():
+            head = await self._pool.fetchrow(queries()["seal"], campaign.number)
+            if head is None:
+                return None
+            records = await self._pool.fetch(queries()["sealed_tally"], campaign.number)
+        tallies = {
+            record["candidate"]: (record["rank"], Tally(record["likes"], record["people"])) for record in records
+        }
+        return Seal(head["sealed_at"], head["likes"], head["people"], tallies)
+
+
+def _campaign(record: asyncpg.Record) -> StoredCampaign:
+    return StoredCampaign(
+        number=record["number"],
+        rules=Rules.model_validate(record["rules"]),
+        version=record["version"],
+        state=State(record["state"]),
+        width=record["width"],
+        secret=record["secret"],
+        swept_through=record["swept_through"],
+    )

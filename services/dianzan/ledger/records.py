@@ -1,0 +1,55 @@
+"""What the ledger's rows are in Python: a campaign as it is stored, a tally, a seal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from dianzan.domain.campaign import Rules, State
+from dianzan.domain.shard import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCampaign:
+    """One row of `campaigns`."""
+
+    number: int
+    rules: Rules
+    version: int
+    state: State
+    width: int | None
+    secret: bytes | None
+    swept_through: date | None
+
+    @property
+    def id(self) -> str:
+        """The campaign's id in addresses and keys."""
+        return self.rules.id
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The campaign's shards by their numbers."""
+        return self.rules.every_shard
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its numbers are kept from the public now."""
+        return self.rules.results == "hidden" and self.state is not State.sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Two numbers of one candidate: likes, and people (distinct voters; an estimate until sealed)."""
+
+    likes: int
+    people: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The published final numbers of a campaign; `tallies` is candidate index -> (rank, tally)."""
+
+    sealed_at: datetime
+    likes: int
+    people: int
+    tallies: dict[int, tuple[int, Tally]]

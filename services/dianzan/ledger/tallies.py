@@ -1,0 +1,59 @@
+"""The numbers kept beside the ledger, and the same numbers counted again from its rows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from dianzan.ledger.errors import mapped
+from dianzan.ledger.queries import READ_ALL_S, Pool, queries
+from dianzan.ledger.records import StoredCampaign, Tally
+
+
+class Tallies:
+    """What the results show, four times a second. Raises LedgerAway where Postgres does not answer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def all(self) -> dict[int, dict[int, Tally]]:
+        """Campaign number -> candidate index -> numbers by the counts; index 0 holds the people of the campaign."""
+        tallies: dict[int, dict[int, Tally]] = {}
+        with mapped():
+            for record in await self._pool.fetch(queries()["tallies"]):
+                of_campaign = tallies.setdefault(record["campaign"], {})
+                of_campaign[record["candidate"]] = Tally(record["likes"], record["people"])
+        return tallies
+
+    async def hours(self, campaign: StoredCampaign) -> list[tuple[datetime, int]]:
+        """Likes per hour, oldest first, hours without likes left out."""
+        with mapped():
+            records = await self._pool.fetch(queries()["hours"], campaign.number)
+        return [(record["hour"], record["likes"]) for record in records]
+
+
+class Recounts:
+    """Likes or people per candidate, each counted in a way of its own. Raises LedgerAway."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def counts(self, campaign: StoredCampaign) -> dict[int, int]:
+        """Likes by the counts."""
+        return await self._per_candidate("recount_counts", campaign)
+
+    async def rows(self, campaign: StoredCampaign) -> dict[int, int]:
+        """Likes by counting the ledger's rows."""
+        return await self._per_candidate("recount_ledger", campaign)
+
+    async def identities(self, campaign: StoredCampaign) -> dict[int, int]:
+        """Likes by counting distinct identities, without trusting the primary key."""
+        return await self._per_candidate("recount_identities", campaign)
+
+    async def people(self, campaign: StoredCampaign) -> dict[int, int]:
+        """Distinct voters, exactly; index 0 is the whole campaign."""
+        return await self._per_candidate("recount_people", campaign)
+
+    async def _per_candidate(self, query: str, campaign: StoredCampaign) -> dict[int, int]:
+        with mapped():
+            records = await self._pool.fetch(queries()[query], campaign.number, timeout=READ_ALL_S)
+        return {record[0]: record[1] for record in records}
