@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WEB := services/results_api/web tests/web
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up test spec lint format load bench rehearse simulate faults faults-full
@@ -34,10 +35,13 @@ lint: $(VENV)/setup ## Check format, lint, types and import rules
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/oxlint $(WEB)
+	@DENO_NO_UPDATE_CHECK=1 $(BIN)/deno check --quiet $(WEB)
 
 format: $(VENV)/setup ## Format the code and fix what can be fixed
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+	@$(BIN)/python -m tests.web.documents
 
 load: $(VENV)/setup ## Load a system of its own for 60 s and check that every count agrees (ARGS='--seconds 600 …')
 	@$(BIN)/python -m loadtests.load $(ARGS)

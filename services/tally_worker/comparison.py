@@ -10,7 +10,7 @@ from typing import Final
 from dianzan.domain import wire
 from dianzan.domain.campaign import State
 from dianzan.domain.errors import CampaignError, EntryUndecodable, LedgerAway, LedgerRefuses, StoreError
-from dianzan.domain.limits import ENTRIES_PER_FLUSH_MAX, KEPT_PER_READ, LIKES_PER_FLUSH_MAX
+from dianzan.domain.limits import ENTRIES_PER_FLUSH_MAX, KEPT_PER_READ, LIKES_PER_FLUSH_MAX, SHARD_LOCK_WAIT_S
 from dianzan.domain.shard import Shard
 from dianzan.domain.wire import Entry
 from dianzan.ledger.flush import ShardFlush
@@ -27,7 +27,7 @@ _log = logs.get(__name__)
 RECONCILE_EVERY_S: Final = 60.0  # a minute of likes is the most that a store behind the ledger counts twice
 SETTLE_S: Final = 2.0  # after a disturbance; a failover has then named its primary, or this look is put off
 DRAIN_S_MAX: Final = 30.0  # of a shard's stream before it is rebuilt; it takes no likes, and a flush takes 0.2 s
-LOCK_TRIES, LOCK_PAUSE_S = 20, 0.05  # a second: longer than another worker's flush of a full page, 0.2 s
+LOCK_PAUSE_S: Final = 0.05
 
 Drift = dict[int, int]  # candidate index -> likes by which the store is ahead of the ledger (behind: negative)
 
@@ -119,7 +119,7 @@ class Comparison:
     @asynccontextmanager
     async def _locked(self, campaign: StoredCampaign, shard: Shard) -> AsyncIterator[ShardFlush | None]:
         """`locked_shard`, after the flush that another worker may be in the middle of; None if that does not end."""
-        for _ in range(LOCK_TRIES):
+        for _ in range(int(SHARD_LOCK_WAIT_S / LOCK_PAUSE_S)):
             async with self._ledger.likes.locked_shard(campaign, shard) as flush:
                 if flush is not None:
                     yield flush

@@ -33,8 +33,10 @@ STORE_FULL_SHARE: Final = 0.85  # of memory or disk; then likes are refused, so 
 BACKLOG_BYTES_MAX: Final = 2 * 1024**3  # streams of one server: an hour without Postgres at 15,000 likes/s of 35 bytes
 
 # The worker.
-ENTRIES_PER_FLUSH_MAX: Final = 512
+ENTRIES_PER_FLUSH_MAX: Final = 512  # a page of the stream; more entries than a full flush has calls
 LIKES_PER_FLUSH_MAX: Final = 20_000  # one transaction, and one COPY a window; about 0.2 s of Postgres
+LIKES_PER_S_INSERTED: Final = 100_000  # by one flush at the least, measured in partitions of 27 million rows
+SHARD_LOCK_WAIT_S: Final = 1.0  # of a comparison, for the flush of another worker
 KEPT_ENTRIES_MAX: Final = 65_536  # of a shard; bounds memory where store and ledger cannot be compared for long
 KEPT_STORE_SHARE: Final = 0.75  # of memory; beyond it nothing is kept, well before likes are refused
 KEPT_PER_READ: Final = LIKES_PER_FLUSH_MAX // LIKES_PER_CALL_MAX  # 78 entries: at most the likes of one flush
@@ -53,6 +55,7 @@ TOKENS_MINTED_MAX: Final = 5_000_000  # one `dianzan token --count`
 assert LIKES_PER_CALL_MAX >= CANDIDATES_PER_BALLOT_MAX  # noqa: S101 a ballot is never split
 assert BALLOTS_PER_BATCH_MAX <= BALLOTS_QUEUED_MAX  # noqa: S101
 assert ENTRIES_PER_FLUSH_MAX * LIKES_PER_CALL_MAX >= LIKES_PER_FLUSH_MAX  # noqa: S101
+assert SHARD_LOCK_WAIT_S >= 5 * LIKES_PER_FLUSH_MAX / LIKES_PER_S_INSERTED  # noqa: S101
 assert KEPT_S_MAX < KEPT_LIFE_S  # noqa: S101
 assert KEPT_STORE_SHARE < STORE_FULL_SHARE  # noqa: S101
 assert 2 * REPLICA_WAIT_MS < STORE_TIMEOUT_S * 1_000  # noqa: S101 WAIT, then WAITAOF

@@ -149,7 +149,7 @@ class Restorer:
         for shard in lost:
             if store[shard] != rows[shard]:
                 raise CampaignError(
-                    f"Not opened: shard {shard.number} counts {store[shard]}, the ledger's rows are {dict(rows[shard])}."
+                    f"Not opened: shard {shard.number} counts {store[shard]}, the ledger's are {dict(rows[shard])}."
                 )
         if not lost:
             return

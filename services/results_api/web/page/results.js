@@ -1,5 +1,12 @@
+// @ts-check
 /** Owns reading the results API for the page: once at the start, then live by event stream, or by polling without it. */
-import { ask, askUntilAnswered, base, campaignUrl, fresh, readResults, Refusal } from "./requests.js";
+import { ask, askUntilAnswered, base, campaignUrl, fresh, readResults, Refusal, resultsUrl } from "../shared/requests.js";
+/** @import { CampaignList, CampaignSummary, CandidateResult, ResultRow, Results } from "../shared/documents.d.ts" */
+
+/** @typedef {Pick<ResultRow, "rank" | "likes" | "people">} Count */
+/** @typedef {Pick<Results, "likes" | "people" | "people_estimated" | "sealed" | "as_of">} Totals */
+/** @typedef {Totals & { counts: Record<string, Count> }} News the totals, and the count of each candidate by its code */
+/** @typedef {[rank: number | null, likes: number | null, people: number | null]} Row */
 
 const limits = {
   tickMsEvery: 5000, // the polling interval while the stream is down
@@ -7,47 +14,78 @@ const limits = {
   reopenMsAfter: 30000, // a stream the server refused is asked for again
 };
 
-const withCode = (refusal, code) => (refusal.status === 404 ? new Refusal(code, 404) : refusal);
-
+/** @returns {Promise<CampaignSummary[]>} */
 export async function readCampaigns() {
   const { body } = await askUntilAnswered(`${base}v1/campaigns`, fresh);
-  return body.campaigns;
+  return /** @type {CampaignList} */ (body).campaigns;
 }
 
+/**
+ * @param {string} campaign
+ * @returns {Promise<CampaignSummary>}
+ */
 export async function readCampaign(campaign) {
   const { body } = await askUntilAnswered(campaignUrl(base, campaign), fresh).catch((refusal) => {
-    throw withCode(refusal, "no_campaign");
+    throw refusal.status === 404 ? new Refusal("no_campaign", 404) : refusal;
   });
   return body;
 }
 
+/**
+ * @param {string} campaign
+ * @returns {Promise<Results>}
+ */
 export async function readFirstResults(campaign) {
-  const { body } = await readResults(campaign, askUntilAnswered);
+  const { body } = await askUntilAnswered(resultsUrl(campaign), fresh);
   return body;
 }
 
+/**
+ * @param {string} campaign
+ * @param {string} code
+ * @returns {Promise<CandidateResult>}
+ */
 export const readCandidate = (campaign, code) =>
   ask(`${campaignUrl(base, campaign)}/candidates/${encodeURIComponent(code)}`);
 
-/** The shape of the stream's events, made of a whole results answer. */
-export function newsOf(results) {
-  const counts = {};
-  for (const row of results.results) counts[row.code] = [row.rank, row.likes, row.people];
-  return { ...results, counts };
+/**
+ * News as the event stream tells it. The API names no columns there, to be short; this is the one place that does.
+ * @param {Totals & { counts: Record<string, Row> }} event
+ * @returns {News}
+ */
+export function newsOfEvent({ counts, ...totals }) {
+  const rows = Object.entries(counts).map(([code, [rank, likes, people]]) => [code, { rank, likes, people }]);
+  return { ...totals, counts: Object.fromEntries(rows) };
 }
 
-/** Calls onNews({likes, people, as_of, sealed, counts}) whenever there is some, and onSilence() while there is none. */
+/**
+ * The same, made of a whole results answer.
+ * @param {Results} answer
+ * @returns {News}
+ */
+export function newsOfResults({ results, ...totals }) {
+  return { ...totals, counts: Object.fromEntries(results.map((row) => [row.code, row])) };
+}
+
+/** Calls onNews whenever there is some, and onSilence while there is none. */
 export class LiveResults {
+  /**
+   * @param {string} campaign
+   * @param {(news: News) => void} onNews
+   * @param {() => void} onSilence
+   */
   constructor(campaign, onNews, onSilence) {
     this.campaign = campaign;
     this.onNews = onNews;
     this.onSilence = onSilence;
+    /** @type {EventSource | null} */
     this.stream = null;
     this.streaming = false;
     this.openedMs = 0;
     this.newsMs = Date.now();
     this.asking = false;
-    this.timer = 0;
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    this.timer = undefined;
   }
 
   start() {
@@ -64,10 +102,10 @@ export class LiveResults {
 
   open() {
     this.openedMs = Date.now();
-    this.stream = new EventSource(`${campaignUrl(base, this.campaign)}/results/stream`);
+    this.stream = new EventSource(`${resultsUrl(this.campaign)}/stream`);
     this.stream.addEventListener("results", (event) => {
       this.streaming = true;
-      this.take(JSON.parse(event.data));
+      this.take(newsOfEvent(JSON.parse(event.data)));
     });
     this.stream.addEventListener("error", () => { this.streaming = false; });
   }
@@ -90,7 +128,7 @@ export class LiveResults {
     if (this.asking) return;
     this.asking = true;
     try {
-      this.take(newsOf(await readResults(this.campaign)));
+      this.take(newsOfResults(await readResults(this.campaign)));
     } catch (refusal) {
       console.warn("dianzan: results:", refusal);
       this.onSilence();
@@ -99,6 +137,7 @@ export class LiveResults {
     }
   }
 
+  /** @param {News} news */
   take(news) {
     this.newsMs = Date.now();
     this.onNews(news);
@@ -108,7 +147,7 @@ export class LiveResults {
   /** Sealed results do not change any more. */
   stop() {
     clearInterval(this.timer);
-    this.timer = 0;
+    this.timer = undefined;
     this.close();
   }
 }

@@ -1,47 +1,18 @@
+// @ts-check
 /** Owns <dianzan-like>: what the button looks like, says and announces. */
-import { base, Refusal } from "./requests.js";
+import { base, Refusal } from "../shared/requests.js";
+import { answerSaid, refusalSaid, spoken } from "./sayings.js";
 import { Tally } from "./tally.js";
 import { Voter } from "./voter.js";
-
-const languages = {
-  zh: {
-    idle: "点赞",
-    liked: "已赞",
-    pending: "提交中",
-    counted: (name) => (name ? `点赞成功：${name}` : "点赞成功"),
-    retrying: "网络繁忙，正在重试…",
-    failed: "没有记上，请重试",
-    already: (when) => (when ? `已经点过赞了，${when} 后可再点` : "已经点过赞了"),
-    over: (when) => (when ? `点赞次数用完了，${when} 恢复` : "点赞次数用完了"),
-    unknown: "没有这位候选人",
-    not_open: "活动还没有开始",
-    closed: "点赞已经截止",
-    refused: "这次点赞没有被接受",
-    moment: (month, day, time) => `${month}月${day}日 ${time}`,
-  },
-  en: {
-    idle: "Like",
-    liked: "Liked",
-    pending: "Sending",
-    counted: (name) => (name ? `Your like for ${name} is counted` : "Your like is counted"),
-    retrying: "The network is busy, trying again…",
-    failed: "Not recorded, please try again",
-    already: (when) => (when ? `Already liked. You can like again from ${when}` : "Already liked"),
-    over: (when) => (when ? `No likes left until ${when}` : "No likes left"),
-    unknown: "There is no such candidate",
-    not_open: "Liking has not opened yet",
-    closed: "Liking has closed",
-    refused: "This like was not accepted",
-    moment: (month, day, time, zone) => `${day}/${month} ${time} (UTC${zone})`,
-  },
-};
+/** @import { Answer } from "./voter.js" */
 
 const doubleTapMsMax = 1000; // a second tap this soon after the answer belongs to the first
 
 // Until the sheet is there the button keeps its place, unseen: no flash of a bare one.
 const placeholder = ":host { display: inline-block; min-height: 44px } button { visibility: hidden }";
-const sheetUrl = `${base}web/like-button.css`;
+const sheetUrl = `${base}web/button/like-button.css`;
 
+/** @param {CSSStyleSheet} sheet */
 async function fillSheet(sheet) {
   try {
     const response = await fetch(sheetUrl, { credentials: "omit" });
@@ -62,9 +33,12 @@ function startSheet() {
   return sheet;
 }
 
-const sharedSheet = startSheet();
+/** @type {CSSStyleSheet | null | undefined} */
+let sharedSheet; // asked for by the first button
 
+/** @param {ShadowRoot} root */
 function dress(root) {
+  if (sharedSheet === undefined) sharedSheet = startSheet();
   if (sharedSheet) {
     root.adoptedStyleSheets = [sharedSheet];
     return;
@@ -75,16 +49,20 @@ function dress(root) {
   root.append(link);
 }
 
-const campaigns = new Map();
+/** @type {Map<string, Voter>} */
+const voters = new Map();
 
-function campaignOf(id) {
-  if (!campaigns.has(id)) {
-    const tally = new Tally(id);
-    campaigns.set(id, { tally, voter: new Voter(id, tally) });
+/** @param {string} campaign */
+function voterOf(campaign) {
+  let voter = voters.get(campaign);
+  if (!voter) {
+    voter = new Voter(campaign, new Tally(campaign));
+    voters.set(campaign, voter);
   }
-  return campaigns.get(id);
+  return voter;
 }
 
+/** @param {string} className */
 function span(className) {
   const element = document.createElement("span");
   element.className = className;
@@ -102,19 +80,13 @@ function thumb() {
   return svg;
 }
 
-/** The window's end as the campaign's own clock shows it, whatever zone the reader is in. */
-function momentOf(iso, words) {
-  const parts = /^\d+-(\d+)-(\d+)T(\d+:\d+).*?([+-]\d\d:\d\d|Z)$/.exec(iso || "");
-  return parts && words.moment(Number(parts[1]), Number(parts[2]), parts[3], parts[4]);
-}
-
 /**
  * <dianzan-like campaign candidate publisher [label] [lang] [theme] [locked="not_open|closed"] [counts="given"]>
  *
  * With counts="given" the page calls `element.take(likes)` itself; otherwise the element reads the results.
  * Fires `dianzan-liked` {candidate, receipt, status} when the server says counted or already_liked.
  */
-class DianzanLike extends HTMLElement {
+export class DianzanLike extends HTMLElement {
   static get observedAttributes() {
     return ["campaign", "candidate", "label", "lang", "locked"];
   }
@@ -122,6 +94,8 @@ class DianzanLike extends HTMLElement {
   constructor() {
     super();
     this.answeredMs = 0;
+    /** @type {Voter | null} */
+    this.joined = null; // while the element is in a document
     this.render = this.render.bind(this);
     this.word = span("word");
     this.named = span("unseen");
@@ -146,6 +120,11 @@ class DianzanLike extends HTMLElement {
     this.leave();
   }
 
+  /**
+   * @param {string} name
+   * @param {string | null} before
+   * @param {string | null} after
+   */
   attributeChangedCallback(name, before, after) {
     if (before === after || !this.isConnected) return;
     if (name === "campaign") this.join();
@@ -154,28 +133,35 @@ class DianzanLike extends HTMLElement {
 
   join() {
     this.leave();
-    const { tally, voter } = campaignOf(this.getAttribute("campaign"));
-    this.tally = tally;
-    this.voter = voter;
-    tally.onChange.add(this.render);
-    if (this.getAttribute("counts") !== "given") tally.watch(this);
-    voter.load();
+    this.joined = this.voter;
+    this.tally.onChange.add(this.render);
+    if (this.getAttribute("counts") !== "given") this.tally.watch(this);
+    this.voter.load();
     this.render();
   }
 
   leave() {
-    if (!this.tally) return;
-    this.tally.onChange.delete(this.render);
-    this.tally.unwatch(this);
+    if (!this.joined) return;
+    this.joined.tally.onChange.delete(this.render);
+    this.joined.tally.unwatch(this);
+    this.joined = null;
+  }
+
+  get voter() {
+    return voterOf(String(this.getAttribute("campaign")));
+  }
+
+  get tally() {
+    return this.voter.tally;
   }
 
   get candidate() {
-    return this.getAttribute("candidate");
+    return String(this.getAttribute("candidate"));
   }
 
   get words() {
-    const spoken = this.closest("[lang]");
-    return spoken && spoken.lang.toLowerCase().startsWith("en") ? languages.en : languages.zh;
+    const language = this.closest("[lang]")?.getAttribute("lang") || "";
+    return language.toLowerCase().startsWith("en") ? spoken.en : spoken.zh;
   }
 
   get label() {
@@ -183,7 +169,8 @@ class DianzanLike extends HTMLElement {
   }
 
   get locked() {
-    return this.getAttribute("locked") || (this.voter.closed || this.tally.sealed ? "closed" : null);
+    const locked = this.getAttribute("locked") || (this.voter.closed || this.tally.sealed ? "closed" : null);
+    return locked === "not_open" ? locked : locked && "closed";
   }
 
   get state() {
@@ -192,7 +179,10 @@ class DianzanLike extends HTMLElement {
     return this.locked ? "locked" : "idle";
   }
 
-  /** Takes the newest number of the results (null while they are hidden); tells the number that may be shown. */
+  /**
+   * Takes the newest number of the results (null while they are hidden); tells the number that may be shown.
+   * @param {number | null} likes
+   */
   take(likes) {
     this.tally.take(this.candidate, likes);
     this.render();
@@ -212,7 +202,10 @@ class DianzanLike extends HTMLElement {
     this.button.setAttribute("aria-disabled", String(state === "pending" || state === "locked"));
   }
 
-  /** Screen readers hear every message; success is plain to see on the button, so there it is only heard. */
+  /**
+   * Screen readers hear every message; success is plain to see on the button, so there it is only heard.
+   * @param {string} text
+   */
   say(text, { seen = true } = {}) {
     this.said.classList.toggle("unseen", !seen);
     this.said.textContent = text;
@@ -221,8 +214,8 @@ class DianzanLike extends HTMLElement {
   async tap() {
     const { state, words } = this;
     if (state === "pending" || Date.now() - this.answeredMs < doubleTapMsMax) return;
-    if (state === "liked") this.say(words.already(momentOf(this.voter.resetsAt, words)));
-    else if (state === "locked") this.say(words[this.locked]);
+    if (state === "liked") this.tell({ status: "already_liked", mine: false });
+    else if (state === "locked") this.say(words[this.locked || "closed"]);
     else await this.like();
   }
 
@@ -233,28 +226,26 @@ class DianzanLike extends HTMLElement {
       this.answer(await this.voter.like(this.candidate, publisher, () => this.say(this.words.retrying)));
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal;
-      this.refuse(refusal);
+      this.say(refusalSaid(refusal, this.words));
     }
   }
 
+  /** @param {Answer} answer */
   answer({ status, receipt, mine }) {
-    const { words } = this;
     this.answeredMs = Date.now();
-    const when = momentOf(this.voter.resetsAt, words);
-    if (mine) this.say(words.counted(this.label), { seen: false });
-    else if (status === "already_liked") this.say(words.already(when));
-    else if (status === "over_quota") this.say(words.over(when));
-    else this.say(status === "unknown_candidate" ? words.unknown : words.refused);
+    this.tell({ status, mine });
     if (status !== "counted" && status !== "already_liked") return;
     const detail = { candidate: this.candidate, receipt, status };
     this.dispatchEvent(new CustomEvent("dianzan-liked", { detail, bubbles: true, composed: true }));
   }
 
-  refuse({ code, status, unknown }) {
-    const { words } = this;
-    if (code === "closed" || code === "not_open") this.say(words[code]);
-    else this.say(unknown || status === 401 ? words.failed : words.refused);
+  /** @param {Answer} answer */
+  tell(answer) {
+    this.say(answerSaid(answer, this.label, this.voter.resetsAt, this.words), { seen: !answer.mine });
   }
 }
 
-if (!customElements.get("dianzan-like")) customElements.define("dianzan-like", DianzanLike);
+/** A second script tag on one page changes nothing. */
+export function define() {
+  if (!customElements.get("dianzan-like")) customElements.define("dianzan-like", DianzanLike);
+}

@@ -1,5 +1,6 @@
+// @ts-check
 /** Owns the counts of one campaign as this page knows them, and for embeds the polling of the results. */
-import { readResults } from "./requests.js";
+import { readResults } from "../shared/requests.js";
 
 const limits = {
   pollMsEvery: 15000, // embeds are readers above all: 100 reads for one like
@@ -7,54 +8,79 @@ const limits = {
 };
 
 export class Tally {
+  /** @param {string} campaign */
   constructor(campaign) {
     this.campaign = campaign;
     this.sealed = false;
+    /** @type {Map<string, string>} candidate -> name */
     this.names = new Map();
-    this.server = new Map(); // candidate -> likes in the results; null while they are hidden
-    this.own = new Map(); // candidate -> the number that a counted like promises at least
+    /** @type {Map<string, number | null>} candidate -> likes in the results; null while they are hidden */
+    this.server = new Map();
+    /** @type {Map<string, number>} candidate -> the number that a counted like promises at least */
+    this.own = new Map();
+    /** @type {Set<() => void>} */
     this.onChange = new Set();
+    /** @type {Set<Element>} */
     this.onScreen = new Set();
-    this.timer = 0;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
     this.fetching = false;
     this.nextPollMs = 0;
     this.pollGapMs = limits.pollMsEvery;
-    this.observer = new IntersectionObserver((entries) => this.seen(entries));
-    document.addEventListener("visibilitychange", () => this.poll());
+    /** @type {IntersectionObserver | null} */
+    this.observer = null; // until there is something to watch
   }
 
   /**
    * The number to show. The results lag a counted like by a second or two, so such a like promises "what was shown when
    * it was sent, plus one", and the promise is dropped as soon as the results reach it. Because the number is from before
    * sending, a snapshot that holds the like already reaches it too: nothing is added twice, nothing jumps back.
+   * @param {string} candidate
    */
   shown(candidate) {
     const likes = this.server.get(candidate);
     return typeof likes === "number" ? Math.max(likes, this.own.get(candidate) || 0) : null;
   }
 
+  /**
+   * @param {string} candidate
+   * @param {number | null} shownBefore
+   */
   promise(candidate, shownBefore) {
-    if (shownBefore !== null && this.server.get(candidate) <= shownBefore) this.own.set(candidate, shownBefore + 1);
+    if (shownBefore !== null && Number(this.server.get(candidate)) <= shownBefore) this.own.set(candidate, shownBefore + 1);
   }
 
+  /**
+   * @param {string} candidate
+   * @param {number | null} likes
+   */
   take(candidate, likes) {
     this.server.set(candidate, likes);
-    if (likes >= this.own.get(candidate)) this.own.delete(candidate);
+    if (Number(likes) >= (this.own.get(candidate) ?? Infinity)) this.own.delete(candidate);
   }
 
   changed() {
     this.onChange.forEach((render) => render());
   }
 
+  /** @param {Element} element */
   watch(element) {
+    this.observer ||= this.observing();
     this.observer.observe(element);
   }
 
+  observing() {
+    document.addEventListener("visibilitychange", () => this.poll());
+    return new IntersectionObserver((entries) => this.seen(entries));
+  }
+
+  /** @param {Element} element */
   unwatch(element) {
-    this.observer.unobserve(element);
+    this.observer?.unobserve(element);
     this.onScreen.delete(element);
   }
 
+  /** @param {IntersectionObserverEntry[]} entries */
   seen(entries) {
     for (const { isIntersecting, target } of entries) {
       if (isIntersecting) this.onScreen.add(target);
@@ -80,11 +106,11 @@ export class Tally {
 
   async fetchOnce() {
     try {
-      const body = await readResults(this.campaign);
-      this.sealed = body.sealed;
-      for (const row of body.results) {
-        this.names.set(row.code, row.name);
-        this.take(row.code, row.likes);
+      const { sealed, results } = await readResults(this.campaign);
+      this.sealed = sealed;
+      for (const { code, name, likes } of results) {
+        this.names.set(code, name);
+        this.take(code, likes);
       }
       this.pollGapMs = limits.pollMsEvery;
       this.changed();

@@ -1,15 +1,32 @@
+// @ts-check
 /** Owns one person of one campaign on this device: their token, what they have liked, and the sending of a like. */
-import { ask, askUntilAnswered, base, campaignUrl, nowMs, post } from "./requests.js";
+import { ask, askUntilAnswered, base, campaignUrl, nowMs, post, Refusal } from "../shared/requests.js";
+/** @import { LikeAnswer, MyLikes, VoterAnswer } from "../shared/documents.d.ts" */
+/** @import { Tally } from "./tally.js" */
+
+/** @typedef {{ status: LikeAnswer["results"][0]["status"], receipt?: string | null, mine: boolean }} Answer */
+/** @typedef {Pick<MyLikes, "likes"> & Voted} VoterNews what the event `dianzan-voter` tells */
+/** @typedef {{ campaign: string, remaining: number | null, resets_at: string | null, closed: boolean }} Voted */
 
 const timerMsMax = 2147483647; // setTimeout fires at once beyond 2^31 - 1
 
+/**
+ * The vote API's address, with a slash at its end; a port alone is one of the results API's own host.
+ * @param {string} url as it is configured
+ * @param {string} resultsUrl
+ */
+export function voteRootOf(url, resultsUrl) {
+  const { protocol, hostname } = new URL(resultsUrl);
+  const root = /^:\d+$/.test(url) ? `${protocol}//${hostname}${url}` : url || resultsUrl;
+  return root.replace(/\/*$/, "/");
+}
+
+/** @type {Promise<string> | null} */
 let configuration = null;
 
 async function readVoteRoot() {
   const { body } = await askUntilAnswered(`${base}web/config.json`);
-  const { protocol, hostname } = new URL(base);
-  const root = /^:\d+$/.test(body.vote_url) ? `${protocol}//${hostname}${body.vote_url}` : body.vote_url || base;
-  return root.replace(/\/*$/, "/");
+  return voteRootOf(body.vote_url, base);
 }
 
 function voteRoot() {
@@ -22,7 +39,9 @@ function voteRoot() {
 
 /** localStorage of the embedding site: no third-party cookie is involved. Where it is blocked, memory does for the visit. */
 const storage = {
+  /** @type {Map<string, string>} */
   memory: new Map(),
+  /** @param {string} key */
   read(key) {
     try {
       return localStorage.getItem(key) || this.memory.get(key) || null;
@@ -30,6 +49,10 @@ const storage = {
       return this.memory.get(key) || null;
     }
   },
+  /**
+   * @param {string} key
+   * @param {string} value
+   */
   write(key, value) {
     this.memory.set(key, value);
     try {
@@ -38,6 +61,7 @@ const storage = {
       // blocked or full: the token lives as long as the page
     }
   },
+  /** @param {string} key */
   remove(key) {
     this.memory.delete(key);
     try {
@@ -49,20 +73,32 @@ const storage = {
 };
 
 export class Voter {
+  /**
+   * @param {string} campaign
+   * @param {Tally} tally
+   */
   constructor(campaign, tally) {
     this.campaign = campaign;
     this.tally = tally;
     this.key = `dianzan:${base}:${campaign}`;
-    this.liked = new Map(); // candidate -> receipt, in this window
-    this.pending = new Map(); // candidate -> the answer under way
+    /** @type {Map<string, string>} candidate -> receipt, in this window */
+    this.liked = new Map();
+    /** @type {Map<string, Promise<Answer>>} candidate -> the answer under way */
+    this.pending = new Map();
+    /** @type {number | null} */
     this.remaining = null;
+    /** @type {string | null} */
     this.resetsAt = null;
-    this.resetTimer = 0;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.resetTimer = undefined;
     this.closed = false; // the server has said so, which is final
+    /** @type {Promise<string> | null} */
     this.minting = null;
+    /** @type {Promise<void> | null} */
     this.reading = null;
   }
 
+  /** @param {string} path */
   async url(path) {
     return `${campaignUrl(await voteRoot(), this.campaign)}/${path}`;
   }
@@ -70,6 +106,7 @@ export class Voter {
   changed() {
     this.tally.changed();
     const likes = Array.from(this.liked, ([candidate, receipt]) => ({ candidate, receipt }));
+    /** @type {VoterNews} */
     const detail = { campaign: this.campaign, likes, remaining: this.remaining, resets_at: this.resetsAt, closed: this.closed };
     document.dispatchEvent(new CustomEvent("dianzan-voter", { detail }));
   }
@@ -80,20 +117,23 @@ export class Voter {
     if (token) this.reading ||= this.readMine(token);
   }
 
+  /** @param {string} token */
   async readMine(token) {
     try {
+      /** @type {MyLikes} */
       const body = await ask(await this.url("likes/mine"), { headers: { Authorization: `Bearer ${token}` } });
       body.likes.forEach((like) => this.liked.set(like.candidate, like.receipt));
       // A like answered meanwhile knows the allowance better.
       if (this.remaining === null) this.allow(body);
       this.changed();
     } catch (refusal) {
-      if (refusal.status === 401) this.forget(token);
+      if (refusal instanceof Refusal && refusal.status === 401) this.forget(token);
       // Otherwise a tap still tells: the server answers already_liked with the first receipt.
       console.warn(`dianzan: earlier likes in ${this.campaign}:`, refusal);
     }
   }
 
+  /** @param {LikeAnswer | MyLikes} answer */
   allow({ remaining, resets_at: resetsAt }) {
     this.remaining = remaining;
     this.resetsAt = resetsAt;
@@ -110,11 +150,16 @@ export class Voter {
     this.changed();
   }
 
+  /** @param {string} token */
   forget(token) {
     if (storage.read(this.key) === token) storage.remove(this.key);
   }
 
-  /** One mint for all buttons of the page; a token that another tab stored meanwhile wins: both stay one voter. */
+  /**
+   * One mint for all buttons of the page; a token that another tab stored meanwhile wins: both stay one voter.
+   * @param {string} publisher
+   * @param {() => void} onRetry
+   */
   async token(publisher, onRetry) {
     const known = storage.read(this.key);
     if (known) return known;
@@ -122,16 +167,28 @@ export class Voter {
     return this.minting;
   }
 
+  /**
+   * @param {string} publisher
+   * @param {() => void} onRetry
+   */
   async mint(publisher, onRetry) {
     const { body } = await askUntilAnswered(await this.url("voters"), post({ publisher }), onRetry);
-    if (!storage.read(this.key)) storage.write(this.key, body.token);
-    return storage.read(this.key);
+    const { token } = /** @type {VoterAnswer} */ (body);
+    const known = storage.read(this.key);
+    if (!known) storage.write(this.key, token);
+    return known || token;
   }
 
-  /** However many taps and buttons, one request a candidate is under way. */
+  /**
+   * However many taps and buttons, one request a candidate is under way.
+   * @param {string} candidate
+   * @param {string} publisher
+   * @param {() => void} onRetry
+   */
   like(candidate, publisher, onRetry) {
-    if (!this.pending.has(candidate)) {
-      const answer = this.cast(candidate, publisher, onRetry).catch((refusal) => {
+    let answer = this.pending.get(candidate);
+    if (!answer) {
+      answer = this.cast(candidate, publisher, onRetry).catch((refusal) => {
         if (refusal.code === "closed") this.closed = true;
         throw refusal;
       }).finally(() => {
@@ -141,29 +198,41 @@ export class Voter {
       this.pending.set(candidate, answer);
       this.changed();
     }
-    return this.pending.get(candidate);
+    return answer;
   }
 
+  /**
+   * @param {string} candidate
+   * @param {string} publisher
+   * @param {() => void} onRetry
+   */
   async cast(candidate, publisher, onRetry) {
     for (let renewed = false; ; renewed = true) {
       const token = await this.token(publisher, onRetry);
       try {
         return await this.send(candidate, token, onRetry);
       } catch (refusal) {
-        if (renewed || refusal.status !== 401) throw refusal;
+        if (renewed || !(refusal instanceof Refusal) || refusal.status !== 401) throw refusal;
         this.forget(token);
       }
     }
   }
 
+  /**
+   * @param {string} candidate
+   * @param {string} token
+   * @param {() => void} onRetry
+   * @returns {Promise<Answer>}
+   */
   async send(candidate, token, onRetry) {
     const shownBefore = this.tally.shown(candidate);
     const request = post({ candidates: [candidate], token });
     const { body, retried } = await askUntilAnswered(await this.url("likes"), request, onRetry);
-    const { status, receipt } = body.results[0];
+    const answer = /** @type {LikeAnswer} */ (body);
+    const { status, receipt } = answer.results[0];
     if (status === "counted") this.tally.promise(candidate, shownBefore);
-    if (status === "counted" || status === "already_liked") this.liked.set(candidate, receipt);
-    this.allow(body);
+    if (status === "counted" || status === "already_liked") this.liked.set(candidate, String(receipt));
+    this.allow(answer);
     // The answer to the first try can get lost; then the retry's already_liked is this very like.
     return { status, receipt, mine: status === "counted" || (retried && status === "already_liked") };
   }

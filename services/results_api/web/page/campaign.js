@@ -1,0 +1,43 @@
+// @ts-check
+/** Owns what follows from a campaign's rules alone: its phase, its addresses, the tags that embed it. */
+/** @import { CampaignSummary } from "../shared/documents.d.ts" */
+
+/** @typedef {"not_open" | "open" | "closed" | "sealed"} Phase */
+
+/**
+ * The server says which campaigns are over; the clock tells it to a page that stays open.
+ * @param {Pick<CampaignSummary, "state" | "opens" | "closes">} campaign
+ * @param {number} nowMs
+ * @returns {Phase}
+ */
+export function phaseOf({ state, opens, closes }, nowMs) {
+  if (state === "sealed") return "sealed";
+  if (state === "closed" || nowMs >= Date.parse(closes)) return "closed";
+  return nowMs < Date.parse(opens) ? "not_open" : "open";
+}
+
+/**
+ * The campaign that a page's address names, or null.
+ * @param {string} path
+ */
+export function campaignIn(path) {
+  const parts = /^\/c\/([^/]+)\/?$/.exec(path);
+  return parts && decodeURIComponent(parts[1]);
+}
+
+/** @param {string} campaign */
+export const pathOf = (campaign) => `/c/${encodeURIComponent(campaign)}`;
+
+/** @param {string} campaign */
+export const recordPath = (campaign) => `/v1/campaigns/${encodeURIComponent(campaign)}/tally.csv`;
+
+/**
+ * The two lines that put a like button on another site.
+ * @param {string} origin
+ * @param {string} campaign
+ * @param {string} candidate
+ * @param {string} publisher
+ */
+export const embedTags = (origin, campaign, candidate, publisher) =>
+  `<script src="${origin}/like-button.js" defer></script>\n` +
+  `<dianzan-like campaign="${campaign}" candidate="${candidate}" publisher="${publisher}"></dianzan-like>`;

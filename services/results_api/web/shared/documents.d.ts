@@ -1,0 +1,140 @@
+/** Owns the types of what both APIs answer; `make format` writes it from their OpenAPI documents. */
+
+/** All published campaigns, oldest first. */
+export interface CampaignList {
+  campaigns: Array<CampaignSummary>;
+}
+
+/** The public rules and state of a campaign. */
+export interface CampaignSummary {
+  id: string;
+  title: string;
+  opens: string;
+  closes: string;
+  timezone: string;
+  window: "day" | "campaign";
+  likes_per_window: number;
+  voter_classes: Array<string>;
+  results: "live" | "hidden";
+  publishers: Array<string>;
+  state: "published" | "closed" | "sealed";
+  candidates: number;
+}
+
+/** One candidate with its story; the numbers are the candidate's own. */
+export interface CandidateResult {
+  people_estimated: boolean;
+  sealed: boolean;
+  as_of: string;
+  rank: number | null;
+  code: string;
+  name: string;
+  kind: "person" | "team";
+  district: string;
+  category: string;
+  summary: string;
+  photo: string;
+  likes: number | null;
+  people: number | null;
+  campaign: string;
+  story: string;
+}
+
+/** Likes of one day of the campaign's time zone. */
+export interface Day {
+  day: string;
+  likes: number;
+}
+
+/** Likes of one hour of the campaign's time zone. */
+export interface Hour {
+  hour: string;
+  likes: number;
+}
+
+/** One result a candidate, the likes this voter has left in the window, and when the window ends. */
+export interface LikeAnswer {
+  results: Array<LikeResult>;
+  remaining: number;
+  resets_at: string;
+}
+
+/** What became of one like. The receipt is the same for every retry; absent where nothing is liked. */
+export interface LikeResult {
+  candidate: string;
+  status: "counted" | "already_liked" | "over_quota" | "unknown_candidate";
+  receipt?: string | null;
+}
+
+/** One like of this voter in this window. */
+export interface MyLike {
+  candidate: string;
+  receipt: string;
+}
+
+/** What this voter has liked in this window. */
+export interface MyLikes {
+  likes: Array<MyLike>;
+  remaining: number;
+  resets_at: string;
+}
+
+/** One candidate; rank, likes and people are null while results are hidden. */
+export interface ResultRow {
+  rank: number | null;
+  code: string;
+  name: string;
+  kind: "person" | "team";
+  district: string;
+  category: string;
+  summary: string;
+  photo: string;
+  likes: number | null;
+  people: number | null;
+}
+
+/** All candidates by rank; by code while results are hidden. */
+export interface Results {
+  people_estimated: boolean;
+  sealed: boolean;
+  as_of: string;
+  likes: number | null;
+  people: number | null;
+  campaign: string;
+  results: Array<ResultRow>;
+}
+
+/** The tally; final once `sealed` is true. */
+export interface TallyDocument {
+  people_estimated: boolean;
+  sealed: boolean;
+  as_of: string;
+  likes: number | null;
+  people: number | null;
+  campaign: string;
+  tally: Array<TallyRow>;
+}
+
+/** One line of the tally. */
+export interface TallyRow {
+  rank: number | null;
+  code: string;
+  name: string;
+  likes: number | null;
+  people: number | null;
+}
+
+/** Likes per hour and day; those without likes are left out; null while results are hidden. */
+export interface Timeline {
+  campaign: string;
+  timezone: string;
+  hours: Array<Hour> | null;
+  days: Array<Day> | null;
+}
+
+/** A bearer token for one voter in one campaign; keep it, since a new one is a new voter. */
+export interface VoterAnswer {
+  token: string;
+  class: "device" | "verified";
+  expires_at: string;
+}
