@@ -1,4 +1,4 @@
-"""Measures us beside ceilings and peers: `python -m loadtests.bench`; exit code 1 where a count is wrong."""
+"""Measures us beside ceilings and peers: `python -m loadtests.bench`; exit code 1 if a count is wrong."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ from pathlib import Path
 from typing import Final
 
 from dianzan.domain.errors import DianzanError
-from loadtests.bench import (
-    bed,
+from loadtests.bench import bed, cores, report
+from loadtests.bench.bed import Bed
+from loadtests.bench.errors import BenchError, Skipped
+from loadtests.bench.figures import PLACE, Measured
+from loadtests.bench.groups import (
     ceilings,
-    cores,
     fixed_rate,
     function,
     likes,
     primaries,
     readers,
     reads,
-    report,
     two_processes,
     visible,
     worker,
 )
-from loadtests.bench.bed import Bed
-from loadtests.bench.errors import BenchError, Skipped
-from loadtests.bench.figures import PLACE, Measured
 from loadtests.bench.options import Options, Scale, parse
 
 BUSY_LOAD = 0.5  # of the last minute: half a core

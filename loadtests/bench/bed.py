@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,32 +13,23 @@ from typing import TypeVar
 
 import redis
 
-from dianzan.cli.stores import Stores, open_stores
+from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Document, Rules
 from dianzan.domain.shard import Shard
-from dianzan.local.stores import EmbeddedStores, StoreAddresses
-from dianzan.local.supervisor import Service, Supervisor
+from dianzan.local.stores import StoreAddresses
 from dianzan.roster.candidates import Candidate
 from dianzan.store import keys
+from loadtests import stores
 from loadtests.bench.cores import Cores, on_core
 from loadtests.bench.errors import BenchError
-from loadtests.load.system import free_port
+from loadtests.stores import Server
 
-HOST = "127.0.0.1"
+CAMPAIGN = "bench"
 CANDIDATES = 64
 QUOTA = 10
 SETTLE_S_MAX = 60.0
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A process that serves HTTP on a port of this machine."""
-
-    name: str
-    port: int
-    pid: int
 
 
 @dataclass(frozen=True)
@@ -54,23 +44,7 @@ class Bed:
 
     def run(self, work: Callable[[Stores], Awaitable[Answer]]) -> Answer:
         """Do something with both stores through the project's own edges."""
-
-        async def with_stores() -> Answer:
-            async with open_stores(self.addresses) as stores:
-                return await work(stores)
-
-        return asyncio.run(with_stores())
-
-    def environment(self, port_name: str, port: int) -> dict[str, str]:
-        """A service's settings: production's, but for the addresses."""
-        return {
-            "DIANZAN_REDIS_URL": self.addresses.redis_url,
-            "DIANZAN_DATABASE_URL": self.addresses.database_url,
-            "DIANZAN_STORE_MODE": "one-node",
-            "DIANZAN_STORE_FOLDER": str(self.folder),
-            "DIANZAN_LOG_LEVEL": "warning",
-            port_name: str(port),
-        }
+        return stores.work(self.addresses, work)
 
     def clear(self, document: Document) -> None:
         """Forget every like of a campaign, but keep its gates open; then bring the store to rest."""
@@ -136,23 +110,14 @@ def still(look: Callable[[], int]) -> int:
 
 @contextmanager
 def opened(folder: Path, cores: Cores | None) -> Iterator[Bed]:
-    """Start both stores on an empty folder, with tables and functions, and stop them in the end."""
-    embedded = EmbeddedStores(folder)
-    with on_core(cores, "stores"):
-        addresses = embedded.start()
-    try:
-        with redis.Redis.from_url(addresses.redis_url, decode_responses=True, socket_timeout=60) as client:
-            bed = Bed(folder, cores, addresses, client, embedded.valkey.pid)
-            bed.run(_prepare)
-            with on_core(cores, "load"):
-                yield bed
-    finally:
-        embedded.stop()
-
-
-async def _prepare(stores: Stores) -> None:
-    await stores.ledger.migrate()
-    await stores.store.load_library()
+    """Start both stores on their core and an empty folder; the block runs on the load's."""
+    with ExitStack() as stack:
+        with on_core(cores, "stores"):
+            own = stack.enter_context(stores.opened(folder))
+        url = own.addresses.redis_url
+        client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True, socket_timeout=60))
+        stack.enter_context(on_core(cores, "load"))
+        yield Bed(folder, cores, own.addresses, client, own.embedded.valkey.pid)
 
 
 def published(bed: Bed, campaign: str, *, voters: int = 1_000_000, shards: int = 8) -> Document:
@@ -184,13 +149,10 @@ def published(bed: Bed, campaign: str, *, voters: int = 1_000_000, shards: int =
 @contextmanager
 def serving(bed: Bed, module: str, *, port_name: str, core: str = "server", wait: bool = True) -> Iterator[Server]:
     """Run a module as a process on the core named, and wait until it is ready; stop it in the end."""
-    port = free_port()
-    supervisor = Supervisor(bed.folder / f"{module}-{port}", HOST)
-    try:
+    settings = {"DIANZAN_STORE_FOLDER": str(bed.folder), "DIANZAN_LOG_LEVEL": "warning"}
+    folder = Path(tempfile.mkdtemp(prefix=module, dir=bed.folder))
+    with ExitStack() as stack:
         with on_core(bed.cores, core):
-            supervisor.start(Service(module, port, "", bed.environment(port_name, port)))
-        if wait:
-            supervisor.wait_ready(threading.Event())
-        yield Server(module, port, supervisor.pid(module))
-    finally:
-        supervisor.stop()
+            server = stores.serving(folder, module, port_name, bed.addresses, wait=wait, **settings)
+            running = stack.enter_context(server)
+        yield running

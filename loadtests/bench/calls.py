@@ -23,7 +23,7 @@ _KEPT = 4  # bytes of a voter's hash that name the shard; those after it are ran
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call for a shard but for the sender's clock, and how many likes it holds."""
+    """One call for a shard except the sender's clock, and how many likes it holds."""
 
     shard: int
     head: bytes

@@ -1,4 +1,4 @@
-"""Load as fast as it is answered where there is no `wrk`: a generator in this process.
+"""Load as fast as it is answered if there is no `wrk`: a generator in this process.
 
 It can be the limit before the server is: the CPU time it took is kept beside each round, as `wrk`'s is.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import uvloop
 
-from loadtests.bench.bed import HOST
+from dianzan.local.folder import HOST
 from loadtests.bench.errors import BenchError
 from loadtests.bench.open_loop import LAST_ANSWER_S_MAX, Connection
 
@@ -19,7 +19,7 @@ from loadtests.bench.open_loop import LAST_ANSWER_S_MAX, Connection
 def play(port: int, request: Callable[[int], bytes], *, seconds: float, connections: int) -> tuple[list[float], float]:
     """Each connection sends its next request when its last is answered; `request` makes one by number.
 
-    Returns the seconds that each answer took, sorted, and those of the whole. Raises BenchError where one is not 200.
+    Returns the seconds that each answer took, sorted, and those of the whole. Raises BenchError if one is not 200.
     """
     return uvloop.run(_play(port, request, seconds, connections))
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`reach` and `aim` are None where a figure is only stated; `less` says that smaller is better."""
+    """`reach` and `aim` are None if a figure is only stated; `less` says that smaller is better."""
 
     key: str
     name: str
@@ -78,7 +78,7 @@ class Measured:
 
     @property
     def verdict(self) -> str:
-        """`met` or `short` of what it should reach; `aim met`; `stated` where nothing is wanted; `skipped`; `WRONG`."""
+        """`met` or `short` of what it should reach; `aim met`; `stated` if nothing is wanted; `skipped`; `WRONG`."""
         if not self.rounds:
             return "WRONG" if self.wrong else "skipped"
         if self.figure.reach is None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from loadtests.bench.bed import HOST
+from dianzan.local.folder import HOST
 from loadtests.bench.errors import BenchError
 
 TICK_S = 0.001  # uvloop's timers count whole milliseconds: a request is sent up to one late, which counts against us
@@ -44,7 +44,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 async def play(port: int, requests: Sequence[bytes], *, rate: float, connections: int) -> Answers:
-    """Send the requests at `rate` a second over kept connections. Raises BenchError where an answer is not 200."""
+    """Send the requests at `rate` a second over kept connections. Raises BenchError if an answer is not 200."""
     plan = _Plan(requests, rate)
     loop = asyncio.get_running_loop()
     opened = [await loop.create_connection(lambda: Connection(plan), HOST, port) for _ in range(connections)]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import hiredis
 import uvloop
 
-from loadtests.bench.bed import HOST
+from dianzan.local.folder import HOST
 from loadtests.bench.errors import BenchError
 
 CONNECTIONS = 4

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from loadtests import machine
@@ -42,18 +40,13 @@ def keep(
 ) -> None:
     """Append one JSON line: machine, versions, commit, what was done, and every round of every figure."""
     line = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
-        "commit": machine.commit(),
         "machine": {**machine.machine(), "pinned": asdict(cores), **limits},
         "versions": {**machine.versions((*PACKAGES, *SERVERS)), **_programs()},
         "configuration": {"only": sorted(options.only), "quick": options.quick, **asdict(options.scale)},
         "figures": {each.figure.key: _figure(each) for each in measured},
     }
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    with options.results.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    print(f"\nkept in {options.results}")
+    machine.keep(options.results, line)
 
 
 def number(value: float) -> str:

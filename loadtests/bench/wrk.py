@@ -1,4 +1,4 @@
-"""Load as fast as it is answered, on the load's core, walking through voters made beforehand: by `wrk`, else by us."""
+"""Load as fast as it is answered, on the load's core, by voters made beforehand: by `wrk`, otherwise by us."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.voters import Voter, VoterClass
+from dianzan.local.folder import HOST
 from loadtests.bench import closed_loop
-from loadtests.bench.bed import HOST, Server
 from loadtests.bench.errors import BenchError
 from loadtests.bench.open_loop import percentile
+from loadtests.stores import Server
 
 SCRIPT = Path(__file__).with_name("requests.lua")
 TOKEN_CHARS = 48
@@ -110,7 +111,7 @@ def load(
     first: int = 0,
     headers: Sequence[str] = (),
 ) -> Loaded:
-    """Load a server for some seconds. Raises BenchError where an answer was not 2xx or broke off."""
+    """Load a server for some seconds. Raises BenchError if an answer was not 2xx or broke off."""
     before, wrk = _cpu_s(), shutil.which("wrk")
     if wrk is None:
         return _by_ourselves(server, seconds, connections, likes.maker(first) if likes else _get(path, headers))
@@ -140,5 +141,5 @@ def _get(path: str, headers: Sequence[str]) -> Callable[[int], bytes]:
 
 
 def _cpu_s() -> float:
-    """CPU time of this process and its ended children: the load's own, where nothing else is done meanwhile."""
+    """CPU time of this process and its ended children: the load's own, if nothing is done beside it."""
     return sum(os.times()[:4])

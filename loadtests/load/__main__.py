@@ -1,4 +1,4 @@
-"""Runs a load and its verdict: `python -m loadtests.load`; exit code 1 where anything differs."""
+"""Runs a load and its verdict: `python -m loadtests.load`; exit code 1 if anything differs."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import httpx
+
+from loadtests.checks import Verdict
 from loadtests.load import journal, report, system
 from loadtests.load.chaos import killing_workers
 from loadtests.load.gathering import gather
 from loadtests.load.journal import Journal, Target
 from loadtests.load.options import QUOTA, Options, parse
-from loadtests.load.system import TargetError
-from loadtests.load.verdict import Verdict, judge
+from loadtests.load.verdict import judge
+from loadtests.system import SystemFailed
 
 
 def main() -> int:
     """Load, wait, judge."""
-    options = parse()
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that a system of our own is stopped too
     try:
-        return _judge_again(options) if options.verdict_only else _load(options)
-    except (TargetError, OSError, ValueError) as error:
+        options = parse()
+        holds = _verdict(options).holds if options.verdict_only else _load(options)
+    except (SystemFailed, httpx.HTTPError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
+    return 0 if holds else 1
 
 
-def _load(options: Options) -> int:
+def _load(options: Options) -> bool:
     print(f"seed {options.seed}, {options.seconds:g} s, {options.likes_per_second:g} like requests a second on average")
     with tempfile.TemporaryDirectory(prefix="dianzan-load-") as folder, _target(options, Path(folder)) as target:
         figures, kills = _generate(options, target, Path(folder))
@@ -41,7 +45,7 @@ def _load(options: Options) -> int:
         report.show_errors(figures.errors)
         verdict = _verdict(options)
     report.keep(options, figures, verdict, kills)
-    return 0 if verdict.holds and not figures.errors else 1
+    return verdict.holds and not figures.errors
 
 
 def _generate(options: Options, target: Target, folder: Path) -> tuple[Figures, int | None]:
@@ -52,10 +56,6 @@ def _generate(options: Options, target: Target, folder: Path) -> tuple[Figures, 
         with killing as killer:
             figures = generate(options, target, tokens, written)
     return figures, killer.kills if killer else None
-
-
-def _judge_again(options: Options) -> int:
-    return 0 if _verdict(options).holds else 1
 
 
 def _verdict(options: Options) -> Verdict:

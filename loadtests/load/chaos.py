@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from loadtests.load import system
 from loadtests.load.journal import Target
+from loadtests.system import SystemFailed, free_port, start_service
 
 READY_S_MAX = 60.0
 LIFE_S = (0.05, 2.0)  # a worker lives this long after it is ready: some die in their first flush
@@ -33,15 +34,9 @@ class WorkerKiller:
     def run(self) -> None:
         """Start, wait until it flushes, kill, again; the last one is stopped in order."""
         while not self._stopping.is_set():
-            port = system.free_port()
-            with self._log.open("ab") as log:
-                worker = subprocess.Popen(
-                    [sys.executable, "-m", "tally_worker"],
-                    env={**os.environ, **self._environment, "DIANZAN_WORKER_PORT": str(port)},
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            port = free_port()
+            within = {**os.environ, **self._environment, "DIANZAN_WORKER_PORT": str(port)}
+            worker = start_service("tally_worker", self._log, within)
             try:
                 self._let_live(worker, port)
             finally:
@@ -58,7 +53,7 @@ class WorkerKiller:
                 return
             waited_s += 0.05
             if worker.poll() is not None or waited_s > READY_S_MAX:
-                raise system.TargetError(f"The second worker did not become ready:\n{self._log.read_text()}")
+                raise SystemFailed(f"The second worker did not become ready:\n{self._log.read_text()}")
         self._stopping.wait(self._chance.uniform(*LIFE_S))
 
     def _end(self, worker: subprocess.Popen[bytes]) -> None:
@@ -72,33 +67,22 @@ class WorkerKiller:
 
 @contextmanager
 def killing_workers(target: Target, log: Path, seed: int) -> Iterator[WorkerKiller]:
-    """Kill workers meanwhile. Raises TargetError where not one was killed: then nothing was shown."""
+    """Kill workers meanwhile. Raises SystemFailed if not one was killed: then nothing was shown."""
     lines = system.dianzan(target.data, "env").split()
     killer = WorkerKiller(dict(line.split("=", 1) for line in lines), log, seed)
-    failures: list[BaseException] = []
-
-    def run() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(killer.run)
         try:
-            killer.run()
-        except (OSError, system.TargetError) as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run, name="worker-killer")
-    thread.start()
-    try:
-        yield killer
-    finally:
-        killer.stop()
-        thread.join()
-    if failures:
-        raise failures[0]
+            yield killer
+        finally:
+            killer.stop()
+    running.result()  # raises what has ended it early
     if not killer.kills:
-        raise system.TargetError("No worker was killed in so short a run: give it more --seconds.")
+        raise SystemFailed("No worker was killed in so short a run: give it more --seconds.")
 
 
 def _ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.HTTPError, OSError):
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=1).status_code == httpx.codes.OK
+    except httpx.TransportError:
         return False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+import httpx
 
 from loadtests.load import system
 from loadtests.load.journal import Story, Target
@@ -23,8 +22,9 @@ def gather(story: Story, drain_s_max: float) -> Evidence:
     """Everything the verdict needs. Where the ledger does not catch up in time the counts are taken as they are."""
     lost = _likes_of(story, story.lost) | _likes_of(story, story.open)
     unresolved = _likes_of(story, _settle(story))
-    counted = system.until(lambda: system.recount(story.target), lambda found: found.drained, drain_s_max)
-    wanted = Counter(counted.totals)["ledger"] - story.baseline.totals["ledger"]
+    counted = system.until(lambda: system.recount(story.target), lambda found: found.waiting == 0, drain_s_max)
+    # What is published is what the counts say; should the ledger hold something else, that is another difference.
+    wanted = counted.likes["counts"] - story.baseline.totals["counts"]
     by_candidate, total = system.until(
         lambda: system.published(story.target),
         lambda found: found[1] - story.baseline.published_sum == wanted,
@@ -36,7 +36,7 @@ def gather(story: Story, drain_s_max: float) -> Evidence:
         lost=frozenset(lost),
         unresolved=sorted(unresolved),
         refused=story.refused,
-        totals=_since(counted.totals, story.baseline.totals),
+        totals=_since(counted.likes, story.baseline.totals),
         record=system.public_record(story.target) - Counter(story.baseline.record),
         published=_since(by_candidate, story.baseline.published),
         published_sum=total - story.baseline.published_sum,
@@ -63,19 +63,13 @@ def _settle(story: Story) -> list[int]:
 
 
 def _ask(target: Target, token: str, candidates: tuple[str, ...]) -> tuple[int, Any]:
-    """HTTP status and body of one like request; status 0 where no answer came."""
-    request = urllib.request.Request(  # noqa: S310 the address is the operator's own
-        f"{target.vote_url}/v1/campaigns/{target.campaign}/likes",
-        json.dumps({"candidates": candidates}).encode(),
-        {"content-type": "application/json", "authorization": f"Bearer {token}"},
-    )
+    """HTTP status and body of one like request; status 0 if no answer came."""
+    url, headers = f"{target.vote_url}/v1/campaigns/{target.campaign}/likes", {"authorization": f"Bearer {token}"}
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S_MAX) as answer:  # noqa: S310
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, None
-    except OSError:
+        answer = httpx.post(url, json={"candidates": candidates}, headers=headers, timeout=ANSWER_S_MAX)
+    except httpx.TransportError:
         return 0, None
+    return answer.status_code, answer.json() if answer.status_code == httpx.codes.OK else None
 
 
 def _likes_of(story: Story, numbers: Mapping[int, int] | list[int]) -> set[tuple[str, str]]:

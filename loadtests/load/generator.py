@@ -99,7 +99,7 @@ def _run(environment: Environment, options: Options, load: Load) -> tuple[float,
     try:
         gevent.sleep(options.seconds)
     finally:
-        # Also where the run is interrupted: users must not outlive the journal they write.
+        # Also if the run is interrupted: users must not outlive the journal they write.
         seconds = time.monotonic() - load.started_s
         load.stop()
         runner.quit()

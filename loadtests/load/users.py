@@ -108,7 +108,7 @@ class Voter(FastHttpUser):
             self.ask(ballot)
 
     def ask(self, ballot: Ballot) -> None:
-        """Send one request and write down what came of it, also where this user is stopped meanwhile."""
+        """Send one request and write down what came of it, also if this user is stopped meanwhile."""
         answered = False
         try:
             for attempt in range(ATTEMPTS_MAX):

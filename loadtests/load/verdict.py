@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
-DETAILS_MAX = 10  # differing identities or candidates named by one check
+from loadtests.checks import Check, Verdict, none, same
+
 FALLS_MAX = 1_000  # falls kept by one watch; the first is enough to fail
 
 
@@ -83,33 +84,6 @@ class Evidence:
         return self.likes - len(self.counted)
 
 
-@dataclass(frozen=True)
-class Check:
-    """One equality: its two sides, and what differs."""
-
-    name: str
-    expected: int
-    found: int
-    differing: Sequence[str] = ()
-
-    @property
-    def holds(self) -> bool:
-        """Whether both sides are the same and nothing differs beneath equal sums."""
-        return self.expected == self.found and not self.differing
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All checks of a run."""
-
-    checks: Sequence[Check]
-
-    @property
-    def holds(self) -> bool:
-        """Whether every check holds."""
-        return all(check.holds for check in self.checks)
-
-
 def judge(evidence: Evidence) -> Verdict:
     """Compare everything with everything. A run without a single like proves nothing and does not pass."""
     return Verdict(
@@ -120,13 +94,13 @@ def judge(evidence: Evidence) -> Verdict:
             _same_receipt(evidence),
             _public_record(evidence),
             *[Check(f"likes answered = {name}", evidence.likes, total) for name, total in evidence.totals.items()],
-            _none("candidates on which the recount differs", evidence.recount_differences),
+            none("candidates on which the recount differs", evidence.recount_differences),
             *_published(evidence),
             _quota_kept(evidence),
             _over_quota_is_true(evidence),
-            _none("published numbers that fell", evidence.falls),
-            _none("likes never answered", [f"voter {voter[:16]}… {code}" for voter, code in evidence.unresolved]),
-            _none("like requests refused", [f"{n} × HTTP {status}" for status, n in evidence.refused.items()]),
+            none("published numbers that fell", evidence.falls),
+            none("likes never answered", [f"voter {voter[:16]}… {code}" for voter, code in evidence.unresolved]),
+            none("like requests refused", [f"{n} × HTTP {status}" for status, n in evidence.refused.items()]),
         ]
     )
 
@@ -137,13 +111,13 @@ def _each_counted_once(evidence: Evidence) -> Check:
 
 
 def _standing_likes_were_counted(evidence: Evidence) -> Check:
-    # A like may stand without a `counted` answer only where that answer was lost on its way.
+    # A like may stand without a `counted` answer only if that answer was lost on its way.
     never = [
         f"{identity}: already_liked, but no answer said counted and none was lost"
         for identity in evidence.receipts
         if identity not in evidence.counted and identity[:2] not in evidence.lost
     ]
-    return _none("likes standing that nobody was told were counted", never)
+    return none("likes standing that nobody was told were counted", never)
 
 
 def _same_receipt(evidence: Evidence) -> Check:
@@ -152,41 +126,30 @@ def _same_receipt(evidence: Evidence) -> Check:
         for identity, receipts in evidence.receipts.items()
         if len(receipts) != 1 or None in receipts
     ]
-    return _none("likes whose receipt changed or is missing", changed)
+    return none("likes whose receipt changed or is missing", changed)
 
 
 def _public_record(evidence: Evidence) -> Check:
     owner = {(i.candidate, str(receipt)): i for i, receipts in evidence.receipts.items() for receipt in receipts}
-    answered = Counter(dict.fromkeys(owner, 1))
-    recorded = Counter(evidence.record)
-    missing = [f"{owner[pair]}: receipt {pair[1]} is not in the ledger" for pair in answered - recorded]
-    extra = [
-        f"candidate {candidate}: receipt {receipt} is {n}× more in the ledger than answered"
-        for (candidate, receipt), n in (recorded - answered).items()
-    ]
-    return Check("likes answered = public record of the ledger", evidence.likes, recorded.total(), missing + extra)
+
+    def described(pair: tuple[str, str]) -> str:
+        return f"{owner.get(pair, f'candidate {pair[0]}')} receipt {pair[1]}"
+
+    compared = same("likes answered = public record of the ledger", dict.fromkeys(owner, 1), evidence.record, described)
+    return replace(compared, expected=evidence.likes)  # should two likes ever share a receipt, that shows too
 
 
 def _published(evidence: Evidence) -> list[Check]:
     answered = Counter(identity.candidate for identity in evidence.receipts)
-    differing = [
-        f"candidate {code}: answered {answered[code]}, published {evidence.published.get(code, 0)}"
-        for code in sorted(answered.keys() | evidence.published.keys())
-        if answered[code] != evidence.published.get(code, 0)
-    ]
     return [
-        Check("likes answered = published, candidate by candidate", evidence.likes, _sum(evidence), differing),
+        same("likes answered = published, candidate by candidate", answered, evidence.published, "candidate {}".format),
         Check("likes answered = published sum", evidence.likes, evidence.published_sum),
     ]
 
 
-def _sum(evidence: Evidence) -> int:
-    return sum(evidence.published.values())
-
-
 def _quota_kept(evidence: Evidence) -> Check:
     over = [f"voter {v[:16]}…: {n} likes until {w}" for (v, w), n in evidence.by_voter.items() if n > evidence.quota]
-    return _none(f"voters with more than {evidence.quota} likes in a window", over)
+    return none(f"voters with more than {evidence.quota} likes in a window", over)
 
 
 def _over_quota_is_true(evidence: Evidence) -> Check:
@@ -196,11 +159,7 @@ def _over_quota_is_true(evidence: Evidence) -> Check:
         for voter, window in sorted(refused)
         if evidence.by_voter[voter, window] < evidence.quota
     ]
-    return _none("voters refused before their quota was used", early)
-
-
-def _none(name: str, found: Sequence[str]) -> Check:
-    return Check(name, 0, len(found), found)
+    return none("voters refused before their quota was used", early)
 
 
 class Watch:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 from typing import Final, Self
 
-import psutil
 from pydantic import BaseModel, Field, ValidationError
 
 from dianzan.domain.errors import DianzanError
-from dianzan.local.folder import write_private
+from dianzan.local.folder import HOST, write_private
+from dianzan.local.stores import EmbeddedStores, owned_folder
+from dianzan.local.supervisor import Supervisor
+from loadtests.shapes import DAYS
 
 FILE: Final = "rehearsal.json"
-SENDER: Final = "sender"
+OWN: Final = ("valkey", "postgres", "logs", "run", FILE)  # what a rehearsal leaves in its folder
+LIKES: Final = 5_000_000
+SEED: Final = 2022
+MB: Final = 1_000_000
+BYTES_A_LIKE: Final = 200  # of disk: 142 in the ledger, the rest while a recount sorts
+BYTES_BESIDE: Final = 4_000_000_000  # write-ahead log, and the store's file while it is written again
 
 
 class RehearsalError(DianzanError):
@@ -57,45 +63,59 @@ class Figures(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """Those of a folder, None where it has none. Raises RehearsalError where they cannot be read."""
+        """Those of a folder, None if it has none. Raises RehearsalError if they cannot be read."""
         path = folder / FILE
         if not path.exists():
             return None
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise RehearsalError(f"{path} cannot be read: begin anew with --fresh.") from error
+            raise RehearsalError(f"{path} cannot be read: begin again with --fresh.") from error
 
     def write(self, folder: Path) -> None:
         """Replace the file whole."""
         write_private(folder / FILE, self.model_dump_json(indent=1))
 
 
-class Meter:
-    """CPU seconds and memory of the processes of a rehearsal, `pids` by name; children count with their parent."""
+def begin_or_go_on(folder: Path, likes: int | None, seed: int | None, *, fresh: bool) -> Figures:
+    """Those of the rehearsal in the folder, or new ones. Raises RehearsalError if the folder is another's."""
+    if fresh and (folder / FILE).exists():
+        _clear(folder)
+        return _begun(folder, likes, seed)
+    figures = Figures.read(folder)
+    if figures is None:
+        left = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        if left:
+            raise RehearsalError(f"{folder} holds something else ({left[0]}, …): choose another folder with --data.")
+        return _begun(folder, likes, seed)
+    if likes not in (None, figures.likes) or seed not in (None, figures.seed):
+        raise RehearsalError(
+            f"{folder} holds a rehearsal of {figures.likes:,} likes with seed {figures.seed}: go on without --likes "
+            "and --seed, begin again with --fresh, or choose another folder with --data."
+        )
+    figures.resumed += figures.day < len(DAYS)
+    return figures
 
-    def __init__(self, pids: Mapping[str, int]) -> None:
-        self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
-        self._seen: dict[str, dict[int, float]] = {name: {} for name in (SENDER, *pids)}
-        self._told = dict.fromkeys(self._seen, 0.0)
-        self.look()
 
-    def look(self) -> dict[str, float]:
-        """CPU seconds by name since the look before."""
-        own = os.times()
-        self._seen[SENDER] = {os.getpid(): own.user + own.system}
-        for name, process in self._processes.items():
-            for each in (process, *process.children()):
-                try:
-                    times = each.cpu_times()
-                except psutil.NoSuchProcess:
-                    continue
-                self._seen[name][each.pid] = times.user + times.system
-        totals = {name: sum(seen.values()) for name, seen in self._seen.items()}
-        since = {name: total - self._told[name] for name, total in totals.items()}
-        self._told = totals
-        return since
+def _begun(folder: Path, likes: int | None, seed: int | None) -> Figures:
+    figures = Figures(likes=likes or LIKES, seed=SEED if seed is None else seed)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    needed, free = figures.likes * BYTES_A_LIKE + BYTES_BESIDE, shutil.disk_usage(folder).free
+    if free < needed:
+        raise RehearsalError(
+            f"{figures.likes:,} likes need up to {needed / 1e9:.0f} GB, and {folder} has {free / 1e9:.0f} GB free: "
+            "choose another folder with --data, or fewer likes."
+        )
+    figures.write(folder)  # from now on the folder is known as a rehearsal's
+    return figures
 
-    def rss(self, name: str) -> int:
-        """Bytes of memory a process holds now."""
-        return int(self._processes[name].memory_info().rss)
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier rehearsal has left, its processes too, and nothing else."""
+    embedded = EmbeddedStores(folder)
+    with owned_folder(folder):
+        Supervisor(folder, HOST).stop_leftovers()
+        embedded.postgres.stop_leftovers()
+        embedded.valkey.stop_leftovers()
+        for path in (folder / name for name in OWN):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -19,14 +19,11 @@ from typing import Final
 from dianzan.domain import wire
 from dianzan.domain.limits import LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
 from dianzan.domain.voters import VOTER_BYTES, Voter, VoterClass
+from loadtests.shapes import DAYS
 
 CANDIDATES: Final = 66  # of 2019; 64 to 67 in other years
 QUOTA: Final = 10
 SHARDS: Final = 8  # a power of two: a voter's shard is then three bits of its hash
-# Relative likes of the days: the opening, two weekends, and a last evening before the end.
-DAYS: Final = (9, 7, 5, 4, 4, 6, 7, 4, 3, 3, 4, 4, 6, 7, 4, 4, 5, 6, 8, 12)
-# Of the hours of a day; the evening hour holds a fifth of it.
-HOURS: Final = (1, 1, 1, 1, 1, 1, 2, 4, 5, 5, 5, 5, 6, 5, 4, 4, 4, 5, 6, 9, 21, 8, 5, 2)
 
 LIKES_PER_BATCH: Final = 12_288  # with the repeats about 13,500: one pipeline
 LIKES_PER_VISIT: Final = 5  # who likes more comes twice
@@ -92,11 +89,6 @@ class Plan:
     def likes_until(self, day: int, batch: int) -> int:
         """Likes of all batches before this one, from the campaign's opening on."""
         return self.likes_before(day) + min(batch * LIKES_PER_BATCH, self.likes_of(day))
-
-    def hour(self, day: int, batch: int) -> int:
-        """The hour of the day in which a batch begins; the last one where all were sent."""
-        share = batch * LIKES_PER_BATCH / max(1, self.likes_of(day))
-        return min(bisect_right(list(accumulate(HOURS)), share * sum(HOURS)), len(HOURS) - 1)
 
     @property
     def voters_a_day(self) -> int:

@@ -4,54 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
-from loadtests.rehearsal.figures import Day, Figures
-from loadtests.rehearsal.plan import CANDIDATES, DAYS, HOURS, QUOTA
-from loadtests.rehearsal.verdict import Verdict
+from loadtests.checks import Verdict
+from loadtests.rehearsal.figures import MB, Day, Figures
+from loadtests.rehearsal.plan import CANDIDATES, QUOTA
+from loadtests.shapes import DAYS, HOURS
 
-MB: Final = 1_000_000
-DIFFERENCES_MAX: Final = 20
 WIDTH, PANEL, GAP, LEFT, TOP = 760, 120, 46, 66, 34  # of the picture, in pixels
 COLOUR: Final = ("#9db8d2", "#c0392b", "#4b7f52")
 FONT: Final = "font-family='sans-serif' font-size='12' fill='#333'"
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Where and with what it ran; `versions` by name."""
+class Outcome:
+    """What there is to report of a finished rehearsal beside its figures.
 
-    command: str
-    commit: str
-    machine: str
-    versions: Mapping[str, str]
-    ended: datetime
+    Voters by the plan, bytes of the ledger's rows and indexes, seconds of seal and comparison, and where it ran:
+    `command`, `ended`, `commit`, `machine`, `versions`.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What was measured after the last like: bytes of the ledger's rows and indexes, seconds of seal and comparison."""
-
+    verdict: Verdict
+    voters: int
     rows: int
     indexes: int
     judged_s: float
+    where: Mapping[str, str]
 
 
-def markdown(figures: Figures, verdict: Verdict, costs: Costs, where: Surroundings, picture_name: str) -> str:
+def markdown(figures: Figures, outcome: Outcome, picture_name: str) -> str:
     """The whole report; the picture lies beside it under the name given."""
     head = (
-        f"{figures.likes:,} likes of {verdict.counted.people.get(0, 0):,} voters for {CANDIDATES} candidates, those of "
-        f"{len(DAYS)} days, sent through the store function, the tally worker, PostgreSQL, seal and recount:\n\n"
-        f"```console\n$ {where.command}\n```\n"
+        f"{figures.likes:,} likes of {outcome.voters:,} voters for {CANDIDATES} candidates, those of {len(DAYS)} days, "
+        "sent through the store function, the tally worker, PostgreSQL, seal and recount:\n\n"
+        f"```console\n$ {outcome.where['command']}\n```\n"
     )
     parts = [
         "# The campaign rehearsed",
         head,
-        f"## {'DIFFERENT' if verdict.differences else 'Equal, to the like'}",
-        _verdict(verdict),
+        f"## {'Equal, to the like' if outcome.verdict.holds else 'DIFFERENT'}",
+        _verdict(outcome.verdict),
         "## What it took",
-        _table([("", ""), *facts(figures, costs, where)]),
+        _table([("", ""), *facts(figures, outcome)]),
         f"![Likes, rate and memory by day]({picture_name})\n",
         "## The days",
         _table([_DAY_HEAD, *_day_rows(figures)]),
@@ -62,53 +57,31 @@ def markdown(figures: Figures, verdict: Verdict, costs: Costs, where: Surroundin
 
 
 def _verdict(verdict: Verdict) -> str:
-    lines = [f"- {line}" for line in differences(verdict)]
-    compared = "Compared by candidate (all), by candidate and day (the ledger), and by the number of voters.\n"
-    return "\n".join([_table([("counted by", "likes"), *counts(verdict)]), compared, *lines])
+    rows = [(check.name, f"{check.expected:,}", f"{check.found:,}") for check in verdict.checks]
+    lines = [f"- {check.name}: {line}" for check, details in verdict.differences() for line in details]
+    compared = (
+        "The likes are compared candidate by candidate, those of the days candidate by candidate and day by day.\n"
+    )
+    return "\n".join([_table([("", "sent", "found"), *rows]), compared, *lines])
 
 
-def counts(verdict: Verdict) -> list[tuple[str, str]]:
-    """Who counted, and how many likes."""
-    totals = [("the plan (sent)", verdict.sent)]
-    totals += [(_MEANING[name], total) for name, total in verdict.counted.totals.items()]
-    totals += [("sealed tally", verdict.sealed.likes)]
-    return [(name, f"{total:,}") for name, total in totals]
-
-
-def differences(verdict: Verdict) -> list[str]:
-    """The first of the differences, and how many more there are."""
-    more = len(verdict.differences) - DIFFERENCES_MAX
-    return verdict.differences[:DIFFERENCES_MAX] + ([f"… and {more:,} more"] if more > 0 else [])
-
-
-_MEANING: Final = {
-    "store": "the store's counters",
-    "counts": "the counts in PostgreSQL",
-    "ledger": "rows of the ledger",
-    "identities": "distinct likes in the ledger",
-}
-
-
-def facts(figures: Figures, costs: Costs, where: Surroundings) -> list[tuple[str, str]]:
+def facts(figures: Figures, outcome: Outcome) -> list[tuple[str, str]]:
     """Name and value of everything measured, and of where."""
     likes, seconds = max(1, figures.likes), max(figures.seconds, 1e-9)
     cpu = ", ".join(f"{name} {seconds_ / likes * 1e6:.1f}" for name, seconds_ in figures.cpu_s.items())
-    disk = costs.rows + costs.indexes
     found = [
         ("sending", f"{_clock(seconds)}: {likes / seconds:,.0f} likes/s, and {figures.repeated:,} repeated likes"),
         ("of it waiting for worker and PostgreSQL", f"{figures.waited_s / seconds:.0%}"),
         ("CPU, µs a like", cpu),
-        ("seal, with two recounts, and comparison", _clock(costs.judged_s)),
+        ("seal, with two recounts, and comparison", _clock(outcome.judged_s)),
         ("memory of the store, at most", f"{figures.peak / MB:,.0f} MB; its process {figures.peak_rss / MB:,.0f} MB"),
         (
             "ledger on disk",
-            f"{_bytes(disk)}: {costs.rows / likes:.0f} of rows + {costs.indexes / likes:.0f} of indexes, bytes a like",
+            f"{_bytes(outcome.rows + outcome.indexes)}: {outcome.rows / likes:.0f} of rows + "
+            f"{outcome.indexes / likes:.0f} of indexes, bytes a like",
         ),
         ("interrupted and gone on", f"{figures.resumed} times"),
-        ("ended", f"{where.ended:%Y-%m-%d %H:%M} UTC"),
-        ("commit", where.commit),
-        ("machine", where.machine),
-        ("versions", ", ".join(f"{name} {version}" for name, version in where.versions.items())),
+        *((name, value) for name, value in outcome.where.items() if name != "command"),
     ]
     if figures.days:
         fullest = max(figures.days, key=lambda day: day.store - day.backlog)
@@ -143,8 +116,8 @@ _HOW: Final = f"""\
 - The plan is a function of the seed. A voter likes 1 to {QUOTA} candidates a day, few more often than many, and comes
   twice for more than five; the n-th candidate in favour is liked as often as 1/n; a quarter of a day's voters is new.
   Every tenth ballot is sent again and must count nothing.
-- The likes are sent as fast as the stores take them, in the order of the campaign's days and hours; the evening hour
-  holds a fifth of its day.
+- The likes are sent as fast as the stores take them, in the order of the campaign's days. How a day's likes fall into
+  its hours is in the picture; the evening hour holds a fifth of them.
 - The store refuses a like outside its window by its own clock, so a day cannot be sent before it comes. Each day goes
   under its own name with bounds around the present; `liked_at` and the timeline's hours are those of the rehearsal.
 - Marks are removed by the worker's own step when the campaign's clock says so, seven days after their window. So the

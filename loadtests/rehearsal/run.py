@@ -11,7 +11,6 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from redis.asyncio import Redis
 
+from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Document, Rules, State
 from dianzan.domain.campaign_file import parse_rules
 from dianzan.domain.errors import ApiError, StoreError, Unavailable
@@ -26,17 +26,16 @@ from dianzan.domain.limits import MARKS_KEPT_DAYS
 from dianzan.domain.shard import Shard
 from dianzan.domain.windows import Window, now_ms
 from dianzan.domain.wire import Outcome, Status
-from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import StoredCampaign
 from dianzan.life.drain import drain
-from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.old_marks import drop_old_marks
 from dianzan.roster.candidates import Candidate
 from dianzan.store import durability, keys
 from dianzan.store.like_link import LikeCall, LikeLink
-from dianzan.store.store import Store
-from loadtests.rehearsal.figures import Day, Figures, Meter, RehearsalError
-from loadtests.rehearsal.plan import CANDIDATES, DAYS, QUOTA, SHARDS, Packed, Plan
+from loadtests.rehearsal.figures import MB, Day, Figures, RehearsalError
+from loadtests.rehearsal.measures import Meter, memory_used
+from loadtests.rehearsal.plan import CANDIDATES, QUOTA, SHARDS, Packed, Plan
+from loadtests.shapes import DAYS
 
 CAMPAIGN: Final = "rehearsal"
 ZONE: Final = "Asia/Shanghai"
@@ -45,21 +44,10 @@ BACKLOG_ENTRIES_MAX: Final = 1_024  # about 200,000 likes, two rounds of the wor
 POLL_S: Final = 0.01
 LOOK_EVERY_S: Final = 1.0
 DRAIN_S_MAX: Final = 600.0
-TRIES_MAX: Final = 60  # a second each: a store that stands still while it writes its file anew
+TRIES_MAX: Final = 60  # a second each: a store that stands still while it writes its file again
 STORE: Final = "store"  # the meter's name of the store's process
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What there is to see once a second: the day and hour of the campaign, and how it goes."""
-
-    day: int
-    hour: int
-    sent: int
-    backlog: int  # stream entries
-    store: int  # bytes
 
 
 class Stopped(Exception):
@@ -78,25 +66,24 @@ class Rehearsal:
         plan: Plan,
         figures: Figures,
         folder: Path,
+        stores: Stores,
         *,
-        store: Store,
-        ledger: Ledger,
         client: Redis,
         meter: Meter,
-        seen: Callable[[Moment], None],
+        death: Callable[[], str | None],
         stopping: asyncio.Event,
     ) -> None:
-        """`client` speaks to the one store server. `seen` is told how it goes once a second; what it raises ends it."""
+        """`client` speaks to the one store server. `death` says who has died, None while all run."""
         self._plan, self._figures, self._folder = plan, figures, folder
-        self._store, self._ledger, self._client = store, ledger, client
-        self._lifecycle = Lifecycle(store, ledger)
-        self._link = LikeLink(client)
-        self._meter, self._seen, self._stopping = meter, seen, stopping
+        self._store, self._ledger, self._lifecycle = stores.store, stores.ledger, stores.lifecycle
+        self._client, self._link = client, LikeLink(client)
+        self._meter, self._death, self._stopping = meter, death, stopping
         self._looked_s = time.monotonic()
         self._backlog = 0
+        self._day_told = -1
 
     async def run(self) -> None:
-        """Publish the campaign where it is not, and send all that is left. Raises Stopped once `stopping` is set."""
+        """Publish the campaign if it is not, and send all that is left. Raises Stopped once `stopping` is set."""
         self._stored, self._document = await self._published()
         left = range(await self._first_day(), len(DAYS))
         try:
@@ -118,7 +105,7 @@ class Rehearsal:
             await self._lifecycle.create(stored.rules if stored else _rules(self._plan))
             await self._lifecycle.import_candidates(CAMPAIGN, _roster())
             await self._lifecycle.publish(CAMPAIGN)
-            self._figures.empty = (await durability.memory_used(self._client))[0]
+            self._figures.empty = (await memory_used(self._client))[0]
         stored = await self._lifecycle.stored(CAMPAIGN)
         return stored, await self._ledger.campaigns.document(stored)
 
@@ -133,7 +120,7 @@ class Rehearsal:
         if self._figures.day < len(DAYS) and age > timedelta(days=MARKS_KEPT_DAYS):
             raise RehearsalError(
                 f"This rehearsal began {age.days} days ago: the worker would soon sweep marks by the true clock. "
-                "Begin anew with --fresh."
+                "Begin again with --fresh."
             )
         return self._figures.day
 
@@ -163,7 +150,7 @@ class Rehearsal:
     async def _end(self, day: int) -> None:
         await self._look()
         figures, plan = self._figures, self._plan
-        used, _peak = await durability.memory_used(self._client)
+        used, _peak = await memory_used(self._client)
         held = plan.likes_before(day + 1) - plan.likes_before(max(0, day - MARKS_KEPT_DAYS))
         backlog = await self._backlog_bytes()
         ended = Day(likes=plan.likes_of(day), seconds=figures.today_s, store=used, backlog=backlog, held=held)
@@ -174,7 +161,7 @@ class Rehearsal:
     # ---- a batch ----------------------------------------------------------------------------------------------------
 
     async def _send(self, day: int, packed: Sequence[Packed]) -> None:
-        """Send a batch until the store has decided all of it. Raises RehearsalError where it refuses or errs."""
+        """Send a batch until the store has decided all of it. Raises RehearsalError if it refuses or errs."""
         for _ in range(TRIES_MAX):
             refused = await self._try(self._calls(day, packed), packed)
             if refused is None:
@@ -184,7 +171,7 @@ class Rehearsal:
         raise RehearsalError(f"The store does not take likes: {refused}")
 
     async def _try(self, calls: Sequence[LikeCall], packed: Sequence[Packed]) -> Unavailable | None:
-        """None once decided; else why nothing, or nobody knows what, was counted."""
+        """None once decided; otherwise why nothing, or nobody knows what, was counted."""
         try:
             replies = await self._link.send(calls)
         except Unavailable as error:
@@ -206,7 +193,7 @@ class Rehearsal:
         ]
 
     async def _until_room(self) -> None:
-        """Look where it is time, and wait while more than BACKLOG_ENTRIES_MAX entries wait for the ledger."""
+        """Look if it is time, and wait while more than BACKLOG_ENTRIES_MAX entries wait for the ledger."""
         while True:
             if self._stopping.is_set():
                 raise Stopped
@@ -223,18 +210,25 @@ class Rehearsal:
     # ---- once a second ----------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        """Measure, tell how it goes, and write the figures."""
+        """Measure, say how it goes, and write the figures. Raises RehearsalError with the log of who has died."""
+        if dead := self._death():
+            raise RehearsalError(f"{dead}\nRun it again to go on.")
         figures, now_s = self._figures, time.monotonic()
         figures.seconds += now_s - self._looked_s
         figures.today_s += now_s - self._looked_s
         self._looked_s = now_s
-        used, peak = await _patiently(lambda: durability.memory_used(self._client))
+        used, peak = await _patiently(lambda: memory_used(self._client))
         figures.peak, figures.peak_rss = max(figures.peak, peak), max(figures.peak_rss, self._meter.rss(STORE))
         for name, seconds in self._meter.look().items():
             figures.cpu_s[name] = figures.cpu_s.get(name, 0.0) + seconds
-        plan, day = self._plan, min(figures.day, len(DAYS) - 1)
-        batch = figures.batch if day == figures.day else plan.batches(day)
-        self._seen(Moment(day, plan.hour(day, batch), plan.likes_until(day, batch), self._backlog, used))
+        if figures.day != self._day_told and figures.day < len(DAYS):
+            self._day_told = figures.day
+            sent = self._plan.likes_until(figures.day, figures.batch)
+            print(
+                f"day {figures.day + 1:>2}: {sent:,} of {figures.likes:,} likes in {figures.seconds:,.0f} s, "
+                f"{self._backlog:,} batches wait, store {used / MB:,.0f} MB",
+                flush=True,
+            )
         figures.write(self._folder)
 
     async def _backlog_bytes(self) -> int:
@@ -255,7 +249,7 @@ async def _patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 def _require_right(reply: list[Outcome] | ApiError, sent: Packed) -> None:
     """Nobody is over quota by the plan, and what was sent before is never counted again."""
     if isinstance(reply, ApiError):
-        raise RehearsalError(f"The store refused: {reply.code}, {reply}. Begin anew with --fresh.")
+        raise RehearsalError(f"The store refused: {reply.code}, {reply}. Begin again with --fresh.")
     statuses = b"".join([outcome.statuses for outcome in reply])
     counted, known = statuses.count(Status.counted), statuses.count(Status.already_liked)
     if counted + known < len(statuses) or (sent.again and counted):

@@ -3,71 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 
 from dianzan.ledger.records import Seal
-from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.recount import Recount
-from dianzan.life.seal import Sealer
-from loadtests.rehearsal.database import Database
-from loadtests.rehearsal.plan import Expected, Plan
-
-Windows = Mapping[tuple[date, int], int]  # (window, candidate index) -> likes
-
-DRAIN_S_MAX = 600.0
+from loadtests.checks import Check, Verdict, same
+from loadtests.rehearsal.plan import Expected
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was sent by the plan, what was counted, and one sentence a difference."""
-
-    sent: int
-    counted: Recount
-    sealed: Seal
-    differences: list[str]
-
-
-async def judge(plan: Plan, campaign: str, sealer: Sealer, lifecycle: Lifecycle, database: Database) -> Verdict:
-    """Seal the campaign, and compare its counts with the plan.
-
-    Raises CampaignError where the seal is refused: the four counts differ, or the streams do not empty.
-    """
-    counted, sealed = await sealer.seal(campaign, drain_s_max=DRAIN_S_MAX)
-    stored = await lifecycle.stored(campaign)
-    expected = plan.expected()
-    windows = await database.windows(stored.number)
-    found = differences(expected, counted, windows, sealed, stored.rules.window_dates())
-    return Verdict(plan.likes, counted, sealed, found)
-
-
-def differences(
-    expected: Expected, counted: Recount, windows: Windows, sealed: Seal, days: Sequence[date]
-) -> list[str]:
-    """One sentence a number that is not what was sent."""
-    totals = expected.totals
-    four = {
-        "store": counted.store,
-        "counts": counted.counts,
-        "ledger": counted.ledger,
-        "distinct likes": counted.identities,
+def judge(
+    expected: Expected,
+    counted: Recount,
+    windows: Mapping[tuple[date, int], int],
+    sealed: Seal,
+    days: Sequence[date],
+) -> Verdict:
+    """Compare a plan with what was counted; `windows` is the ledger's likes per (window, candidate index)."""
+    every = {
+        "counters of the store": counted.store,
+        "counts in PostgreSQL": counted.counts,
+        "rows of the ledger": counted.ledger,
+        "distinct likes in the ledger": counted.identities,
         "sealed tally": {candidate: tally.likes for candidate, (_rank, tally) in sealed.tallies.items()},
     }
-    found = [
-        f"candidate {candidate}: {totals.get(candidate, 0):,} sent, {name} {count.get(candidate, 0):,}"
-        for name, count in four.items()
-        for candidate in sorted(totals.keys() | count.keys())
-        if count.get(candidate, 0) != totals.get(candidate, 0)
-    ]
+    totals = expected.totals
+    checks = [same(f"likes sent = {name}", totals, likes, "candidate {}".format) for name, likes in every.items()]
     sent = {(days[day], candidate): likes for (day, candidate), likes in expected.likes.items()}
-    found += [
-        f"candidate {key[1]} on {key[0]}: {sent.get(key, 0):,} sent, ledger {windows.get(key, 0):,}"
-        for key in sorted(sent.keys() | windows.keys())
-        if sent.get(key, 0) != windows.get(key, 0)
-    ]
-    people = {"ledger": counted.people.get(0, 0), "sealed tally": sealed.people}
-    return found + [
-        f"voters: {expected.people:,} sent, {name} {count:,}"
-        for name, count in people.items()
-        if count != expected.people
-    ]
+    checks.append(same("likes sent = rows of the ledger, day by day", sent, windows, _candidate_on_day))
+    checks.append(Check("likes sent = sum of the sealed tally", sum(sent.values()), sealed.likes))
+    people = {"distinct voters in the ledger": counted.people.get(0, 0), "people of the sealed tally": sealed.people}
+    checks += [Check(f"voters sent = {name}", expected.people, found) for name, found in people.items()]
+    return Verdict(checks)
+
+
+def _candidate_on_day(key: tuple[date, int]) -> str:
+    return f"candidate {key[1]} on {key[0]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from loadtests.system import free_port, own_environment, start_service
 
 from dianzan.cli.stores import Stores, open_stores
 from dianzan.domain.campaign import Document
@@ -28,7 +28,6 @@ from tests.faults.checker import Truth
 from tests.faults.http import Connection
 from tests.faults.proxy import Proxy
 from tests.support.client import candidates, rules
-from tests.support.system import free_port
 from tests.support.wait import until
 
 ROSTER = 6
@@ -48,15 +47,7 @@ class Process:
 
     def start(self, *, module: str | None = None, **settings: str) -> None:
         """Start it; `module` stands for the service in a control, `settings` are further environment."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("DIANZAN_")}
-        with self.log.open("ab") as log:
-            self.running = subprocess.Popen(
-                [sys.executable, "-m", module or self.module],
-                env={**kept, **self.environment, **settings},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.running = start_service(module or self.module, self.log, own_environment({**self.environment, **settings}))
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -129,11 +120,10 @@ class World:
 
     async def command(self, *words: str, **settings: str) -> tuple[int, str]:
         """Run an operator's command as a process of its own: its exit code, negative for a signal, and its output."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("DIANZAN_")}
         urls = {"DIANZAN_REDIS_URL": self.addresses.redis_url, "DIANZAN_DATABASE_URL": self.addresses.database_url}
         running = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "dianzan.cli", *words),
-            env={**kept, **urls, **settings},
+            env=own_environment({**urls, **settings}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -298,8 +288,7 @@ async def serving(world: World) -> AsyncIterator[None]:
     """The services of a world, from prepared stores to the last process ended."""
     async with open_stores(world.addresses) as stores:
         world._stores = stores
-        await stores.ledger.migrate()
-        await stores.store.load_library()
+        await stores.prepare()
         world.apis = [await world.add("vote_api", f"api{n}") for n in range(2)]
         world.workers = [await world.add("tally_worker", f"worker{n}") for n in range(2)]
         world.results = await world.add("results_api", "results")

@@ -9,10 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-from loadtests.bench.errors import BenchError
-from loadtests.bench.figures import BY_KEY, FIGURES, Measured
-from loadtests.bench.likes import require_counted
+from loadtests.bench.figures import BY_KEY
 
 RUN_S_MAX = 110
 
@@ -85,37 +82,3 @@ async def test_an_unknown_figure_is_refused() -> None:
     status, printed = await run("-m", "loadtests.bench", "--only", "99")
 
     assert (status, "No such figure: 99." in printed) == (1, True)
-
-
-@pytest.mark.parametrize("counted", [999, 1_000 + 65])
-def test_answers_and_counters_that_differ_are_an_error(counted: int) -> None:
-    with pytest.raises(BenchError, match="the store counted"):
-        require_counted("like", 1_000, counted, 1, 64)
-
-
-@pytest.mark.parametrize("counted", [10_000, 10_640])
-def test_each_connection_may_leave_one_request_unanswered(counted: int) -> None:
-    require_counted("like10", 1_000, counted, 10, 64)
-
-
-@pytest.mark.parametrize(
-    ("key", "rounds", "verdict"),
-    [
-        ("1", [0.5, 0.61, 0.7], "met"),
-        ("1", [0.5, 0.59, 0.99], "short"),
-        ("1", [0.96], "aim met"),
-        ("7b", [11.0], "met"),
-        ("7b", [12.1], "short"),
-        ("13", [1.5], "stated"),
-        ("3", [], "skipped"),
-    ],
-)
-def test_the_median_is_judged(key: str, rounds: list[float], verdict: str) -> None:
-    assert Measured(key, rounds).verdict == verdict
-
-
-def test_no_figure_aims_lower_than_it_should_reach() -> None:
-    both = [(figure, figure.aim, figure.reach) for figure in FIGURES if figure.aim and figure.reach]
-
-    assert both
-    assert [figure.key for figure, aim, reach in both if not figure.met(aim, reach)] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,14 +83,15 @@ async def test_a_campaign_goes_from_a_file_to_likes_by_four_commands(
     created = system.cli("campaign", "create", write_rules(id="by-hand", opens="2026-01-01", timezone="Asia/Shanghai"))
     imported = system.cli("campaign", "import-candidates", "by-hand", roster_file(tmp_path, "a.csv", ROSTER))
     published = system.cli("campaign", "publish", "by-hand")
-    shown = system.cli("campaign", "show", "by-hand").stdout
+    shown = json.loads(system.cli("campaign", "show", "by-hand", "--json").stdout)
 
     assert created.stdout.startswith("Created by-hand.")
     assert imported.stdout.startswith("2 candidates added, 0 corrected.")
     assert published.stdout.startswith("Published by-hand")
-    assert "state: published" in shown
-    assert "opens: 2026-01-01T00:00:00+08:00" in shown, "a time without an offset is the campaign's own"
-    assert "王小明" in shown
+    assert (shown["id"], shown["state"]) == ("by-hand", "published")
+    assert shown["rules"]["opens"] == "2026-01-01T00:00:00+08:00", "a time without an offset is the campaign's own"
+    assert (shown["candidates"][0]["code"], shown["candidates"][0]["name"]) == ("c01", "王小明")
+    assert "王小明" in system.cli("campaign", "show", "by-hand").stdout
     campaign = client_of(system, stores, http, "by-hand")
     await campaign.until_served()
     assert await (await campaign.voter()).statuses("c01", "c02") == ["counted", "counted"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,6 @@ from tests.support.client import CampaignClient, VoterClient
 from tests.support.database import number_of, sql, until_in_ledger
 from tests.support.system import System
 from tests.support.wait import until
-
-COUNTS = ("counters of the store", "counts in Postgres", "rows of the ledger", "distinct likes in the ledger")
 
 TAKE_OUT_A_LIKE = """
 DELETE FROM likes WHERE campaign = $1 AND candidate = 2
@@ -63,24 +62,31 @@ async def cast_in(campaign: CampaignClient) -> Cast:
 async def sealed(new_campaign: NewCampaign) -> Cast:
     """Sealed by the command as soon as the likes were answered."""
     cast = await cast_in(await new_campaign())
-    said = cast.campaign.system.cli("seal", cast.campaign.id).stdout
-    assert counts_in(said) == [5, 5, 5, 5]
-    assert re.search(rf"^Sealed {cast.campaign.id} at \S+: 5 likes, 3 people\.$", said, re.MULTILINE), said
+    document = json.loads(cast.campaign.system.cli("seal", cast.campaign.id, "--json").stdout)
+    assert counts_in(document) == [5, 5, 5, 5]
+    assert (document["sealed"]["likes"], document["sealed"]["people"]) == (5, 3)
     return cast
 
 
-def counts_in(printed: str) -> list[int]:
-    """The four counts a command has printed."""
-    found = {name: int(number) for number, name in re.findall(r"^ *(\d+)  (.+)$", printed, re.MULTILINE)}
-    return [found[name] for name in COUNTS]
+def counts_in(document: dict[str, Any]) -> list[int]:
+    """The four counts of a recount."""
+    likes: dict[str, int] = document["likes"]
+    return [likes[name] for name in ("store", "counts", "ledger", "identities")]
+
+
+def sealed_now(campaign: CampaignClient) -> list[int]:
+    """The four counts by which a seal has been made, or made again."""
+    return counts_in(json.loads(campaign.system.cli("seal", campaign.id, "--json").stdout))
 
 
 async def test_a_recount_after_the_seal_finds_four_equal_counts(sealed: Cast) -> None:
+    code, document = recounted(sealed.campaign)
     said = sealed.campaign.system.cli("recount", sealed.campaign.id).stdout
 
-    assert counts_in(said) == [5, 5, 5, 5]
-    assert "5  sealed tally (3 people)" in said
-    assert said.endswith("equal\n")
+    assert (code, document["equal"], document["differences"], document["waiting"]) == (0, True, [], 0)
+    assert counts_in(document) == [5, 5, 5, 5]
+    assert (document["sealed"]["likes"], document["sealed"]["people"]) == (5, 3)
+    assert "             5  sealed tally (3 people)\nequal\n" in said
 
 
 async def test_no_like_is_taken_after_the_seal(sealed: Cast) -> None:
@@ -163,16 +169,17 @@ async def test_the_record_alone_gives_the_tally(sealed: Cast) -> None:
     assert {row["code"]: counted.count(row["code"]) for row in tally} == {row["code"]: row["likes"] for row in tally}
 
 
-def recounted(system: System, campaign: str) -> tuple[int, str]:
-    done = system.cli("recount", campaign, check=False)
-    return done.returncode, done.stdout
+def recounted(campaign: CampaignClient) -> tuple[int, dict[str, Any]]:
+    """Exit code and document of a recount."""
+    done = campaign.system.cli("recount", campaign.id, "--json", check=False)
+    return done.returncode, json.loads(done.stdout)
 
 
 async def test_a_recount_before_the_seal_is_equal_once_the_likes_are_in_the_ledger(campaign: CampaignClient) -> None:
     await cast_in(campaign)
     await until_in_ledger(campaign, 5)
 
-    assert recounted(campaign.system, campaign.id)[0] == 0
+    assert recounted(campaign)[0] == 0
 
 
 async def test_a_recount_finds_a_like_taken_out_of_the_ledger(campaign: CampaignClient) -> None:
@@ -180,11 +187,12 @@ async def test_a_recount_finds_a_like_taken_out_of_the_ledger(campaign: Campaign
     await until_in_ledger(campaign, 5)
     await sql(campaign, TAKE_OUT_A_LIKE, await number_of(campaign))
 
-    code, said = recounted(campaign.system, campaign.id)
+    code, document = recounted(campaign)
 
     assert code == 1
-    assert counts_in(said) == [5, 5, 4, 4]
-    assert "DIFFERENT\ncandidate 2: store 2, counts 2, ledger 1, identities 1\n" in said
+    assert counts_in(document) == [5, 5, 4, 4]
+    assert document["differences"] == ["candidate 2: store 2, counts 2, ledger 1, identities 1"]
+    assert "DIFFERENT\ncandidate 2: " in campaign.system.cli("recount", campaign.id, check=False).stdout
     assert "Not sealed" in campaign.system.cli("seal", campaign.id, check=False).stderr
 
 
@@ -194,10 +202,10 @@ async def test_a_recount_finds_a_count_that_was_changed(campaign: CampaignClient
     await campaign.stores.lifecycle.close(campaign.id)  # or the worker may find the open store behind, and say so
     await sql(campaign, RAISE_A_COUNT, await number_of(campaign))
 
-    code, said = recounted(campaign.system, campaign.id)
+    code, document = recounted(campaign)
 
     assert code == 1
-    assert counts_in(said) == [5, 105, 5, 5]
+    assert counts_in(document) == [5, 105, 5, 5]
 
 
 async def test_a_recount_finds_a_counter_of_the_store_that_was_changed(campaign: CampaignClient) -> None:
@@ -208,11 +216,11 @@ async def test_a_recount_finds_a_counter_of_the_store_that_was_changed(campaign:
     await client.hincrby(keys.counts(Shard(campaign.id, 0)), "3", 7)
     await client.aclose()
 
-    code, said = recounted(campaign.system, campaign.id)
+    code, document = recounted(campaign)
 
     assert code == 1
-    assert counts_in(said) == [12, 5, 5, 5]
-    assert "candidate 3: store 7, counts 0, ledger 0, identities 0" in said
+    assert counts_in(document) == [12, 5, 5, 5]
+    assert "candidate 3: store 7, counts 0, ledger 0, identities 0" in document["differences"]
 
 
 @pytest.mark.parametrize(
@@ -228,11 +236,11 @@ async def test_a_recount_finds_a_sealed_tally_that_was_changed(campaign: Campaig
     campaign.system.cli("seal", campaign.id)
     await sql(campaign, change, await number_of(campaign))
 
-    code, said = recounted(campaign.system, campaign.id)
+    code, document = recounted(campaign)
 
     assert code == 1
-    assert counts_in(said) == [5, 5, 5, 5]
-    assert "candidate 2: sealed " in said
+    assert counts_in(document) == [5, 5, 5, 5]
+    assert document["differences"][0].startswith("candidate 2: sealed ")
 
 
 @contextmanager
@@ -255,7 +263,7 @@ async def test_a_seal_without_a_worker_says_so_and_works_when_there_is_one(campa
     assert refused.returncode == 1
     assert "Is a tally worker running?" in refused.stderr
     assert (await campaign.results())["sealed"] is False
-    assert counts_in(campaign.system.cli("seal", campaign.id).stdout) == [5, 5, 5, 5]
+    assert sealed_now(campaign) == [5, 5, 5, 5]
 
 
 async def test_a_seal_that_was_killed_in_the_middle_is_run_again_and_loses_nothing(campaign: CampaignClient) -> None:
@@ -270,8 +278,8 @@ async def test_a_seal_that_was_killed_in_the_middle_is_run_again_and_loses_nothi
         seal.kill()
         seal.wait()
 
-    assert counts_in(campaign.system.cli("seal", campaign.id).stdout) == [5, 5, 5, 5]
-    assert recounted(campaign.system, campaign.id)[0] == 0
+    assert sealed_now(campaign) == [5, 5, 5, 5]
+    assert recounted(campaign)[0] == 0
 
 
 def _sealing(campaign: CampaignClient) -> subprocess.Popen[bytes]:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from loadtests.system import SystemFailed
 from redis.exceptions import RedisError
 
 from dianzan.local.cluster import ClusterNode, ValkeyCluster
@@ -154,7 +155,7 @@ def _pid(system: System, name: str) -> int:
 
 def refused(system: System) -> str:
     """Start a system that must not start; returns the sentence it ends with."""
-    with pytest.raises(AssertionError) as ended:
+    with pytest.raises(SystemFailed) as ended:
         system.start()
     said = str(ended.value)
     assert said.startswith("dianzan up ended with 1:"), said

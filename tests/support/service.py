@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,9 +10,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 import httpx
+from loadtests.system import free_port, own_environment, start_service
 
 from dianzan.local.stores import StoreAddresses
-from tests.support.system import free_port
 from tests.support.wait import until
 
 _PORT_SETTINGS = {"vote_api": "DIANZAN_VOTE_PORT", "tally_worker": "DIANZAN_WORKER_PORT"}
@@ -42,21 +40,15 @@ class Service:
 async def running(module: str, stores: StoreAddresses, folder: Path, **settings: str) -> AsyncIterator[Service]:
     """Run one service on these stores until the block ends; it serves, but need not be ready, when the block begins."""
     port, log = free_port(), folder / f"{module}-{free_port()}.log"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DIANZAN_")}
-    environment |= {"DIANZAN_REDIS_URL": stores.redis_url, "DIANZAN_DATABASE_URL": stores.database_url}
-    environment |= {_PORT_SETTINGS[module]: str(port), **settings}
-    service = Service(port, _started(module, environment, log), log)
+    urls = {"DIANZAN_REDIS_URL": stores.redis_url, "DIANZAN_DATABASE_URL": stores.database_url}
+    environment = own_environment({**urls, _PORT_SETTINGS[module]: str(port), **settings})
+    service = Service(port, start_service(module, log, environment), log)
     try:
         await _until_served(service)
         yield service
     finally:
         service.process.terminate()
         service.process.wait(30)
-
-
-def _started(module: str, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
-        return subprocess.Popen([sys.executable, "-m", module], env=environment, stdout=output, stderr=output)
 
 
 async def _until_served(service: Service) -> None:

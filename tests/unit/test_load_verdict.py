@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from loadtests.checks import DETAILS_MAX, Check, Verdict, same
 from loadtests.load import journal
 from loadtests.load.journal import Baseline, Journal, Target
-from loadtests.load.verdict import DETAILS_MAX, Answer, Evidence, Identity, Watch, judge
+from loadtests.load.verdict import Answer, Evidence, Identity, Watch, judge
 
 TODAY = "2026-11-24T00:00:00+08:00"
 ANN_C1 = Identity("ann", "c1", TODAY)
@@ -145,7 +146,31 @@ def test_a_like_whose_counted_answer_was_lost_counts_but_one_that_nobody_lost_is
 def test_what_differs_is_named() -> None:
     checks = {check.name: check for check in judge(without_row(honest(), ("c1", "R3"))).checks}
     assert [line for line in checks[RECORD].differing if "bob" in line and "c1" in line and "R3" in line]
-    assert DETAILS_MAX == 10
+
+
+@pytest.mark.parametrize(
+    ("found", "differing"),
+    [
+        pytest.param({"a": 2, "b": 1}, [], id="the same"),
+        pytest.param({"a": 2, "b": 1, "c": 0}, [], id="none is as good as missing"),
+        pytest.param(
+            {"a": 1, "b": 2}, ["a: expected 2, found 1", "b: expected 1, found 2"], id="other numbers, the same sum"
+        ),
+        pytest.param({"a": 2}, ["b: expected 1, found 0"], id="one is missing"),
+        pytest.param({"a": 2, "b": 1, "c": 4_000}, ["c: expected 0, found 4,000"], id="one too many"),
+    ],
+)
+def test_two_tables_are_the_same_key_by_key(found: dict[str, int], differing: list[str]) -> None:
+    check = same("tables", {"a": 2, "b": 1}, found)
+    assert (check.holds, check.differing) == (not differing, differing)
+
+
+def test_a_verdict_prints_each_equality_and_the_first_of_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    many = [f"like {n}" for n in range(DETAILS_MAX + 5)]
+    Verdict([Check("likes", 3, 3), Check("lost", 0, len(many), many)]).show()
+
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["ok likes 3 3", "FAIL lost 0 15", *many[:DETAILS_MAX], "and 5 more", "DIFFERENT"]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 import pytest
 from loadtests.rehearsal.plan import (
     CANDIDATES,
-    DAYS,
-    HOURS,
     LIKES_PER_BATCH,
     LIKES_PER_VISIT,
     QUOTA,
@@ -19,6 +17,7 @@ from loadtests.rehearsal.plan import (
     Packed,
     Plan,
 )
+from loadtests.shapes import DAYS
 
 from dianzan.domain import wire
 from dianzan.domain.limits import LIKES_PER_BATCH_MAX, LIKES_PER_CALL_MAX
@@ -125,20 +124,19 @@ def test_a_voter_likes_one_to_ten_candidates_a_day_in_visits_of_at_most_five() -
 
 
 def test_voters_come_back_on_other_days_and_new_ones_come_too() -> None:
+    plan = Plan(LIKES_PER_BATCH * 100, 7)
     by_day = [
-        {hashed for _, hashed, _ in group} for _, group in itertools.groupby(likes(LARGE_DAYS, again=False), day_of)
+        {
+            hashed
+            for batch, shard in itertools.product(range(plan.batches(day)), range(SHARDS))
+            for hashed in plan.voters(day, batch, shard, len(plan.slates(day, batch, shard)))
+        }
+        for day in range(6)
     ]
 
     for yesterday, today in itertools.pairwise(by_day):
         assert yesterday & today
         assert today - yesterday
-
-
-LARGE_DAYS = Plan(LIKES_PER_BATCH * 100, 7)
-
-
-def day_of(like: Like) -> int:
-    return like[0]
 
 
 def test_few_candidates_draw_most_likes_and_all_draw_some() -> None:
@@ -147,15 +145,6 @@ def test_few_candidates_draw_most_likes_and_all_draw_some() -> None:
     assert len(totals) == CANDIDATES
     assert sum(totals[:6]) > sum(totals) * 0.4
     assert 0 < totals[-1] < totals[0] / 20
-
-
-def test_the_evening_hour_holds_a_fifth_of_its_day() -> None:
-    plan = Plan(250_000_000, 7)
-    hours = Counter(plan.hour(3, batch) for batch in range(plan.batches(3)))
-
-    assert list(hours) == list(range(24))
-    assert hours[20] / plan.batches(3) == pytest.approx(HOURS[20] / sum(HOURS), abs=0.01)
-    assert plan.hour(3, plan.batches(3)) == 23
 
 
 def test_every_ballot_lies_in_the_shard_it_is_sent_to_and_no_call_is_too_large() -> None:

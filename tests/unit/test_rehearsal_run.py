@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import pytest
 from loadtests.rehearsal.figures import Figures, RehearsalError
-from loadtests.rehearsal.plan import DAYS, Packed, Plan
+from loadtests.rehearsal.plan import Packed, Plan
 from loadtests.rehearsal.run import Rehearsal, _require_right, _rules
+from loadtests.shapes import DAYS
 
+from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Rules, State
 from dianzan.domain.errors import ApiError, Closed
 from dianzan.domain.wire import Outcome
@@ -28,11 +30,10 @@ def rehearsal(figures: Figures, rules: Rules = RULES, swept_through: date | None
         PLAN,
         figures,
         Path(),
-        store=NOBODY,
-        ledger=NOBODY,
+        Stores(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY),
         client=NOBODY,
         meter=NOBODY,
-        seen=NOBODY,
+        death=NOBODY,
         stopping=asyncio.Event(),
     )
     made._stored = StoredCampaign(1, rules, 2, State.published, 1, bytes(32), swept_through)

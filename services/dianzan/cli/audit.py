@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from dianzan.cli import documents
 from dianzan.cli.campaign import Id
+from dianzan.cli.documents import Json
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
 from dianzan.ledger.records import Seal, Tally
 from dianzan.life.record import public_record
@@ -27,6 +29,8 @@ def seal(
     campaign: Id,
     data: Data = DATA_DEFAULT,
     drain: Annotated[float, typer.Option(help="Seconds to wait for the streams to empty.", min=1, max=86_400)] = 600,
+    *,
+    json: Json = False,
 ) -> None:
     """Close a campaign, drain, compare four ways and publish the final tally. Run again it gives the same result."""
 
@@ -34,6 +38,9 @@ def seal(
         return await stores.sealer.seal(campaign, drain_s_max=drain)
 
     counted, sealed = run(data, work)
+    if json:
+        documents.show(documents.of_recount(campaign, counted, sealed, []))
+        return
     _print(counted)
     typer.echo(f"Sealed {campaign} at {sealed.sealed_at.isoformat()}: {sealed.likes} likes, {sealed.people} people.")
 
@@ -60,7 +67,7 @@ def restore(
         typer.echo(f"The store has lost nothing of {campaign}.")
 
 
-def recount_command(campaign: Id, data: Data = DATA_DEFAULT) -> None:
+def recount_command(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None:
     """Count a campaign four ways, and against its sealed tally; exit code 1 where anything differs."""
 
     async def work(stores: Stores) -> tuple[Recount, Seal | None]:
@@ -68,15 +75,21 @@ def recount_command(campaign: Id, data: Data = DATA_DEFAULT) -> None:
         return await recount(stores.store, stores.ledger, stored), await stores.ledger.campaigns.seal(stored)
 
     counted, sealed = run(data, work)
+    differences = counted.differences().splitlines() + (_against_seal(counted, sealed) if sealed else [])
+    if json:
+        documents.show(documents.of_recount(campaign, counted, sealed, differences))
+    else:
+        _say(counted, sealed, differences)
+    raise typer.Exit(1 if differences else 0)
+
+
+def _say(counted: Recount, sealed: Seal | None, differences: list[str]) -> None:
     _print(counted)
-    differences = counted.differences().splitlines()
     if sealed is not None:
-        differences += _against_seal(counted, sealed)
         typer.echo(f"{sealed.likes:>14,}  sealed tally ({sealed.people:,} people)")
     if counted.waiting:
         typer.echo(f"{counted.waiting} batches wait for the ledger; the counts agree once they are in.")
     typer.echo("\n".join(["DIFFERENT", *differences]) if differences else "equal")
-    raise typer.Exit(1 if differences else 0)
 
 
 def _against_seal(counted: Recount, sealed: Seal) -> list[str]:

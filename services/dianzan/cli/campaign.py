@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dianzan.cli import documents
+from dianzan.cli.documents import Json
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
 from dianzan.domain.campaign import State
 from dianzan.domain.campaign_file import read_rules
 from dianzan.domain.errors import DianzanError
 from dianzan.ledger.records import StoredCampaign
-from dianzan.roster.candidates import read_roster
+from dianzan.roster.candidates import Candidate, read_roster
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
 
@@ -71,24 +74,28 @@ def list_campaigns(data: Data = DATA_DEFAULT) -> None:
 
 
 @app.command()
-def show(campaign: Id, data: Data = DATA_DEFAULT) -> None:
+def show(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None:
     """Show one campaign's rules, state and candidates."""
 
     async def work(stores: Stores) -> None:
         stored = await stores.lifecycle.stored(campaign)
-        _show(stored)
-        table = Table("code", "name", "kind", "district", "category")
-        for each in (await stores.ledger.campaigns.candidates(stored)).values():
-            table.add_row(each.code, each.name, each.kind, each.district, each.category)
-        Console().print(table)
+        candidates = (await stores.ledger.campaigns.candidates(stored)).values()
+        if json:
+            documents.show(documents.of_campaign(stored, candidates))
+        else:
+            _show(stored, candidates)
 
     run(data, work)
 
 
-def _show(stored: StoredCampaign) -> None:
+def _show(stored: StoredCampaign, candidates: Iterable[Candidate]) -> None:
     typer.echo(f"state: {stored.state} (version {stored.version})")
     for name, value in stored.rules.model_dump(mode="json").items():
         typer.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    table = Table("code", "name", "kind", "district", "category")
+    for each in candidates:
+        table.add_row(each.code, each.name, each.kind, each.district, each.category)
+    Console().print(table)
 
 
 @app.command()

@@ -33,14 +33,7 @@ app.command()(audit.restore)
 @app.command()
 def migrate(data: Data = DATA_DEFAULT) -> None:
     """Create or update the database's tables, and load the store's functions."""
-
-    async def work(stores: Stores) -> list[str]:
-        applied = await stores.ledger.migrate()
-        # Without its functions the store keeps no promise, and the vote API would wait for the first publication.
-        await stores.store.load_library()
-        return applied
-
-    applied = run(data, work)
+    applied = run(data, Stores.prepare)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 

@@ -52,6 +52,15 @@ class Stores:
         lifecycle = Lifecycle(store, ledger)
         return cls(store, ledger, lifecycle, Sealer(store, ledger, lifecycle), Restorer(store, ledger))
 
+    async def prepare(self) -> list[str]:
+        """Create or update the tables and load the store's functions; returns the migrations applied.
+
+        Without its functions the store keeps no promise, and the vote API would wait for the first publication.
+        """
+        applied = await self.ledger.migrate()
+        await self.store.load_library()
+        return applied
+
 
 def addresses(data: Path) -> StoreAddresses:
     """The stores named in the environment, with `DIANZAN_STORE_MODE`; else those that run on the data folder."""

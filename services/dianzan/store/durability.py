@@ -24,13 +24,6 @@ _WAITAOF_SINCE: Final = (7, 2)  # of Redis; Valkey names the Redis version it is
 Command = tuple[str | int, ...]
 
 
-async def server_name(client: Redis) -> str:
-    """Which server this is, with its version."""
-    info = cast("Mapping[str, str]", await client.info("server"))
-    valkey = info.get("valkey_version")
-    return f"Valkey {valkey}" if valkey else f"Redis {info['redis_version']}"
-
-
 async def broken_promises(client: Redis, *, replicated: bool) -> list[str]:
     """Why this server does not keep its mode's promise, one sentence a reason; empty where it does.
 

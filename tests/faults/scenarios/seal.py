@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import signal
 import time
 
@@ -18,15 +19,15 @@ POINTS = ("close.before_commit", "close.after_commit", "seal.drained", "seal.bef
 async def _sealed(run: Run) -> str:
     """Seal to the end, recount as an auditor does, and take the public record; what the seal has said."""
     said = await _done(run, "seal")
-    assert (await _done(run, "recount")).splitlines()[-1] == "equal"
+    assert json.loads(await _done(run, "recount", "--json"))["equal"]
     rows = list(csv.reader((await _done(run, "record")).splitlines()))[1:]
     run.record = [(code, receipt) for _window, code, receipt in rows]
     assert run.record, "nothing was counted"
     return said
 
 
-async def _done(run: Run, command: str) -> str:
-    code, said = await run.world.command(command, run.campaign)
+async def _done(run: Run, command: str, *options: str) -> str:
+    code, said = await run.world.command(command, run.campaign, *options)
     assert code == 0, f"{command} ended with {code}: {said}"
     return said
 

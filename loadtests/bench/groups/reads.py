@@ -5,11 +5,13 @@ from __future__ import annotations
 import urllib.request
 from typing import Any
 
+from dianzan.local.folder import HOST
 from loadtests.bench import wrk
-from loadtests.bench.bed import HOST, Bed, Server, published, serving
+from loadtests.bench.bed import Bed, published, serving
 from loadtests.bench.cores import cpu_seconds
 from loadtests.bench.figures import Measured, ratios
 from loadtests.bench.options import Scale
+from loadtests.stores import Server
 
 PATH = "/v1/campaigns/reads/results"
 HEADERS = ("Accept-Encoding: gzip, deflate, br",)  # as every browser sends
@@ -19,7 +21,7 @@ def measure(bed: Bed, scale: Scale) -> list[Measured]:
     """Both servers in turn; their bodies differ in size."""
     published(bed, "reads")
     with (
-        serving(bed, "loadtests.bench.hello", port_name="BENCH_PORT") as hello,
+        serving(bed, "loadtests.bench.peers.hello", port_name="BENCH_PORT") as hello,
         serving(bed, "results_api", port_name="DIANZAN_RESULTS_PORT") as results,
     ):
         kinds = {"hello": (hello, "/"), "results": (results, PATH)}

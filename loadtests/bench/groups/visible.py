@@ -12,13 +12,13 @@ import uvloop
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.wire import shard_of
-from loadtests.bench import likes
-from loadtests.bench.bed import HOST, Bed, published, serving
+from dianzan.local.folder import HOST
+from loadtests.bench.bed import CAMPAIGN, Bed, published, serving
 from loadtests.bench.errors import BenchError
 from loadtests.bench.figures import Measured
-from loadtests.bench.fixed_rate import like_requests
 from loadtests.bench.open_loop import Answers, percentile, play
 from loadtests.bench.options import Scale
+from loadtests.bench.requests import like_requests
 
 RATE = 5_000
 CONNECTIONS = 64
@@ -41,7 +41,7 @@ class _Results(msgspec.Struct):
 
 def measure(bed: Bed, scale: Scale) -> list[Measured]:
     """Likes at a fixed rate for some seconds, while the results are asked for fifty times a second."""
-    document = published(bed, likes.CAMPAIGN)
+    document = published(bed, CAMPAIGN)
     rounds, details = [], []
     with (
         serving(bed, "vote_api", port_name="DIANZAN_VOTE_PORT") as vote,
@@ -88,7 +88,7 @@ def delays(answers: Answers, codes: Sequence[str], seen: Seen) -> list[float]:
     """Seconds from each answer to the first document that shows it, sorted.
 
     All likes of one candidate are of one shard, and a shard's likes become visible in the order in which they were
-    counted: so the k-th of a candidate is visible once k are shown, but for likes of one batch that change places.
+    counted: so the k-th of a candidate is visible once k are shown, except that likes of one batch change places.
     """
     answered: dict[str, list[float]] = defaultdict(list)
     for code, at in zip(codes, answers.answered, strict=True):

@@ -1,4 +1,4 @@
-"""The bench's own arithmetic: waits count from the planned instant, and a like is visible once enough are shown."""
+"""The bench's own arithmetic: waits count from the planned instant, a wrong count is an error, a median is judged."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 from loadtests.bench import closed_loop
+from loadtests.bench.contest import require_counted
 from loadtests.bench.errors import BenchError
+from loadtests.bench.figures import FIGURES, Measured
+from loadtests.bench.groups.visible import delays
 from loadtests.bench.open_loop import Answers, percentile, play
-from loadtests.bench.visible import delays
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -107,3 +109,37 @@ def test_the_kth_like_of_a_candidate_is_visible_once_k_are_shown() -> None:
 @pytest.mark.parametrize(("percent", "expected"), [(0, 1), (50, 51), (99, 100), (100, 100)])
 def test_a_percentile_is_one_of_the_values(percent: float, expected: float) -> None:
     assert percentile([float(value) for value in range(1, 101)], percent) == expected
+
+
+@pytest.mark.parametrize("counted", [999, 1_000 + 65])
+def test_answers_and_counters_that_differ_are_an_error(counted: int) -> None:
+    with pytest.raises(BenchError, match="the store counted"):
+        require_counted("like", 1_000, counted, 1, 64)
+
+
+@pytest.mark.parametrize("counted", [10_000, 10_640])
+def test_each_connection_may_leave_one_request_unanswered(counted: int) -> None:
+    require_counted("like10", 1_000, counted, 10, 64)
+
+
+@pytest.mark.parametrize(
+    ("key", "rounds", "verdict"),
+    [
+        ("1", [0.5, 0.61, 0.7], "met"),
+        ("1", [0.5, 0.59, 0.99], "short"),
+        ("1", [0.96], "aim met"),
+        ("7b", [11.0], "met"),
+        ("7b", [12.1], "short"),
+        ("13", [1.5], "stated"),
+        ("3", [], "skipped"),
+    ],
+)
+def test_the_median_is_judged(key: str, rounds: list[float], verdict: str) -> None:
+    assert Measured(key, rounds).verdict == verdict
+
+
+def test_no_figure_aims_lower_than_it_should_reach() -> None:
+    both = [(figure, figure.aim, figure.reach) for figure in FIGURES if figure.aim and figure.reach]
+
+    assert both
+    assert [figure.key for figure, aim, reach in both if not figure.met(aim, reach)] == []

@@ -11,7 +11,7 @@ from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Document
 from dianzan.domain.shard import Shard
 from dianzan.store import keys
-from loadtests.bench import function
+from loadtests.bench import casting
 from loadtests.bench.bed import Bed, published, serving, still
 from loadtests.bench.cores import cpu_seconds
 from loadtests.bench.errors import BenchError
@@ -28,7 +28,7 @@ def measure(bed: Bed, scale: Scale) -> list[Measured]:
     document = published(bed, "worker")
     rates, details, likes = [], [], 0
     for _ in range(scale.rounds):
-        cast, _took = function.cast(bed, document, scale.worker_likes, per_voter=1)
+        cast, _took = casting.cast(bed, document, scale.worker_likes, per_voter=1)
         entries = _waiting(bed, document)
         with serving(bed, "tally_worker", port_name="DIANZAN_WORKER_PORT", wait=False) as server:
             flushed, took = asyncio.run(_watch(bed.addresses.database_url, likes, likes + cast))

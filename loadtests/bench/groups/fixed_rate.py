@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import uvloop
 
-from dianzan.domain.campaign import Document
-from dianzan.domain.voters import Voter, VoterClass
-from loadtests.bench import likes, wrk
-from loadtests.bench.bed import HOST, Bed, Server, published, serving
+from dianzan.local.folder import HOST
+from loadtests.bench import contest, wrk
+from loadtests.bench.bed import CAMPAIGN, Bed, published, serving
 from loadtests.bench.cores import cpu_seconds
 from loadtests.bench.figures import Measured
 from loadtests.bench.open_loop import Answers, percentile, play
 from loadtests.bench.options import Scale
+from loadtests.bench.requests import like_requests
+from loadtests.stores import Server
 
 SHARE = 0.7
 SKIPPED_S = 1.0  # of each round: connections are new and caches cold
@@ -24,20 +24,20 @@ HELLO = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 def measure(bed: Bed, scale: Scale) -> list[Measured]:
     """The full rate is measured here again by wrk, so that the figure stands by itself."""
-    document = published(bed, likes.CAMPAIGN)
+    document = published(bed, CAMPAIGN)
     pool = wrk.voters(bed.folder, document, scale.voters_max)
     with (
-        serving(bed, "loadtests.bench.hello", port_name="BENCH_PORT") as hello,
+        serving(bed, "loadtests.bench.peers.hello", port_name="BENCH_PORT") as hello,
         serving(bed, "vote_api", port_name="DIANZAN_VOTE_PORT") as ours,
     ):
-        full = likes.in_turn(bed, scale, [likes.one_like(bed, ours, document, pool)])["like"]
+        full = contest.in_turn(bed, scale, [contest.one_like(bed, ours, document, pool)])["like"]
         rate = SHARE * sorted(full.rates)[len(full.rates) // 2]
         number = round(rate * (SKIPPED_S + scale.seconds))
         rounds, details = [], []
         for _ in range(scale.rounds):
             bed.clear(document)
             found = _round(bed, ours, like_requests(document, number)[0], rate, scale)
-            likes.require_counted("like", number, bed.counted(document), 1, 0)
+            contest.require_counted("like", number, bed.counted(document), 1, 0)
             own = _round(bed, hello, [HELLO] * number, rate, scale)
             rounds.append(found["p99_ms"])
             details.append(found | {"hello": own})
@@ -55,23 +55,3 @@ def _round(bed: Bed, server: Server, requests: Sequence[bytes], rate: float, sca
         "server_core_busy": round((cpu_seconds(server.pid) - before[0]) / seconds, 3),
         "store_core_busy": round((cpu_seconds(bed.valkey_pid) - before[1]) / seconds, 3),
     }
-
-
-def in_turn(document: Document, _voter: bytes, number: int) -> str:
-    """Every candidate as often as another."""
-    return document.candidates[number % len(document.candidates)]
-
-
-def like_requests(
-    document: Document, number: int, code_of: Callable[[Document, bytes, int], str] = in_turn
-) -> tuple[list[bytes], list[str]]:
-    """Like requests of so many new voters, and the candidate of each, by the voter's hash and the request's number."""
-    hashes, path = os.urandom(16 * number), f"/v1/campaigns/{document.rules.id}/likes"
-    requests, codes = [], []
-    for n in range(number):
-        voter = hashes[16 * n : 16 * n + 16]
-        codes.append(code_of(document, voter, n))
-        token = document.key.token(Voter(voter, VoterClass.device, 0), wrk.EXPIRES_S)
-        body = f'{{"candidates":["{codes[-1]}"]}}'
-        requests.append(wrk.post(path, body, bearer=token, lengths=0).encode())
-    return requests, codes

@@ -14,9 +14,9 @@ from dianzan.local.folder import redis_url
 from dianzan.local.servers import ValkeyServer
 from dianzan.local.stores import StoreAddresses
 from loadtests.bench.bed import Bed, published
+from loadtests.bench.casting import cast
 from loadtests.bench.cores import cpu_seconds
 from loadtests.bench.figures import Measured, ratios
-from loadtests.bench.function import cast
 from loadtests.bench.options import Scale
 
 COUNTS = (1, 2, 3)

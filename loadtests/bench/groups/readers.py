@@ -11,12 +11,13 @@ from typing import Any
 
 import uvloop
 
-from loadtests.bench.bed import HOST, Bed, published, serving
+from dianzan.local.folder import HOST
+from loadtests.bench.bed import Bed, published, serving
 from loadtests.bench.cores import allow_open_files, cpu_seconds
 from loadtests.bench.figures import Measured
-from loadtests.bench.fixed_rate import like_requests
 from loadtests.bench.open_loop import percentile, play
 from loadtests.bench.options import Scale
+from loadtests.bench.requests import like_requests
 
 CAMPAIGN = "readers"
 UPDATES = 8  # of one step, one a second

@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 from dianzan.domain.campaign import Document
 from dianzan.domain.shard import Shard
 from dianzan.domain.windows import now_ms
+from dianzan.local.folder import HOST
 from dianzan.store import keys
-from loadtests.bench.bed import HOST, Bed, Server
+from loadtests.bench.bed import Bed
 from loadtests.bench.cores import on_core
 from loadtests.bench.errors import BenchError, Skipped
-from loadtests.load.system import free_port
+from loadtests.stores import Server
+from loadtests.system import free_port
 
 MODULES = Path("/usr/lib/nginx/modules")
 NEEDED = ("ndk_http_module.so", "ngx_http_lua_module.so")
@@ -27,7 +29,7 @@ START_S_MAX = 10.0
 
 @contextmanager
 def serving(bed: Bed, document: Document) -> Iterator[Server]:
-    """One nginx process on the server's core. Raises Skipped where nginx or its Lua module is not installed."""
+    """One nginx process on the server's core. Raises Skipped if nginx or its Lua module is not installed."""
     program = shutil.which("nginx")
     if program is None or not all((MODULES / name).is_file() for name in NEEDED):
         raise Skipped("nginx with Lua is not installed: apt install nginx-light libnginx-mod-http-lua")

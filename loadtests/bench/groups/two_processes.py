@@ -1,30 +1,31 @@
-"""Figure 13: two vote API processes on two cores against one; the store has no core of its own where there are two."""
+"""Figure 13: two vote API processes on two cores against one; the store has no core of its own if there are two."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from loadtests.bench import likes, wrk
-from loadtests.bench.bed import Bed, Server, published, serving
+from loadtests.bench import contest, wrk
+from loadtests.bench.bed import CAMPAIGN, Bed, published, serving
+from loadtests.bench.contest import Contestant
 from loadtests.bench.figures import Measured
-from loadtests.bench.likes import Contestant
 from loadtests.bench.options import Scale
+from loadtests.stores import Server
 
 
 def measure(bed: Bed, scale: Scale) -> list[Measured]:
     """One process and both, in turn, with the same number of connections in all."""
-    document = published(bed, likes.CAMPAIGN)
+    document = published(bed, CAMPAIGN)
     pool = wrk.voters(bed.folder, document, scale.voters_max)
     with (
         serving(bed, "vote_api", port_name="DIANZAN_VOTE_PORT") as first,
         serving(bed, "vote_api", port_name="DIANZAN_VOTE_PORT", core="stores") as second,
     ):
-        contestant = likes.one_like(bed, first, document, pool)
+        contestant = contest.one_like(bed, first, document, pool)
         _both(contestant, second, scale, scale.warm_up_s, pool.count)
         one, both = [], []
         for _ in range(scale.rounds):
-            one.append(likes.play(bed, scale, contestant, scale.seconds)[0].rate)
+            one.append(contest.play(bed, scale, contestant, scale.seconds)[0].rate)
             both.append(_both(contestant, second, scale, scale.seconds, pool.count))
     found = [two / single for two, single in zip(both, one, strict=True)]
     return [Measured("13", found, f"{bed_cores(bed)} cores for all", {"one": one, "two": both})]
@@ -50,5 +51,5 @@ def _both(contestant: Contestant, second: Server, scale: Scale, seconds: float, 
     with ThreadPoolExecutor(2) as threads:
         loaded = list(threads.map(load, range(2)))
     answers = sum(each.answers for each in loaded)
-    likes.require_counted("two processes", answers, contestant.counted(), 1, scale.connections)
+    contest.require_counted("two processes", answers, contestant.counted(), 1, scale.connections)
     return sum(each.rate for each in loaded)

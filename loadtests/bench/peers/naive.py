@@ -1,4 +1,4 @@
-"""The service most people write: a typed FastAPI route, one SADD a like, one HINCRBY where it was new.
+"""The service most people write: a typed FastAPI route, one SADD a like, one HINCRBY if it was new.
 
 It checks no token, has no window, quota, receipt, ledger or metrics, and a process killed between its two commands
 loses a like. Its store is the same, with the same `appendfsync always`.
@@ -13,7 +13,7 @@ import redis.asyncio as redis
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from loadtests.bench.hello import serve
+from loadtests.bench.peers.hello import serve
 
 
 class Like(BaseModel):

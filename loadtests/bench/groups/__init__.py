@@ -1,0 +1,1 @@
+"""The figures, in groups that are measured together; no group imports another."""

@@ -1,0 +1,1 @@
+"""What we are measured beside: a hello, the service most people write, nginx with Lua."""

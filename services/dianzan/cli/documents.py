@@ -1,0 +1,75 @@
+"""The JSON documents that commands print with `--json`, for programs; the sentences are for people and may change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from dianzan.domain.campaign import State
+from dianzan.ledger.records import Seal, StoredCampaign
+from dianzan.life.recount import Recount
+from dianzan.roster.candidates import Candidate
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of sentences.")]
+
+
+class SealDocument(msgspec.Struct):
+    """The final tally as it was published: when, likes, and distinct voters."""
+
+    sealed_at: datetime
+    likes: int
+    people: int
+
+
+class RecountDocument(msgspec.Struct):
+    """What `dianzan recount --json` and `dianzan seal --json` print.
+
+    `likes`: the four sums by name: `store`, `counts`, `ledger`, `identities`. `people`: distinct voters of the ledger.
+    `waiting`: stream entries that only the store holds. `sealed`: null before the seal. `differences`: one sentence for
+    each number that differs. `equal`: there is none; otherwise `recount` ends with exit code 1.
+    """
+
+    campaign: str
+    likes: Mapping[str, int]
+    people: int
+    waiting: int
+    sealed: SealDocument | None
+    differences: list[str]
+    equal: bool
+
+
+class CampaignDocument(msgspec.Struct):
+    """What `dianzan campaign show --json` prints; `rules` are the campaign file's fields, defaults filled in.
+
+    `candidates` are the roster's lines.
+    """
+
+    id: str
+    state: State
+    version: int
+    rules: Mapping[str, Any]
+    candidates: list[Candidate]
+
+
+def of_recount(campaign: str, counted: Recount, seal: Seal | None, differences: list[str]) -> RecountDocument:
+    """The document of a recount, and of the seal it was compared with."""
+    sealed = SealDocument(seal.sealed_at, seal.likes, seal.people) if seal else None
+    people = counted.people.get(0, 0)
+    return RecountDocument(
+        campaign, counted.totals, people, counted.waiting, sealed, differences, equal=not differences
+    )
+
+
+def of_campaign(stored: StoredCampaign, candidates: Iterable[Candidate]) -> CampaignDocument:
+    """The document of a campaign and its roster."""
+    rules = stored.rules.model_dump(mode="json")
+    return CampaignDocument(stored.id, stored.state, stored.version, rules, list(candidates))
+
+
+def show(document: msgspec.Struct) -> None:
+    """Print a document on one line."""
+    typer.echo(msgspec.json.encode(document).decode())
