@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dianzan.local.servers import Server
+from dianzan.local.server import Server
 from tests.support.wait import until
 
 _WRITE = re.compile(r"write\(\d+<(?P<path>[^>]+)>.*\) += (?P<bytes>\d+)$")

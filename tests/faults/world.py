@@ -22,8 +22,10 @@ from dianzan.domain.campaign import Document
 from dianzan.domain.errors import StoreError
 from dianzan.life.recount import recount
 from dianzan.local.folder import database_url, redis_url
-from dianzan.local.servers import PostgresServer, Server, ValkeyServer
+from dianzan.local.postgres import PostgresServer
+from dianzan.local.server import Server
 from dianzan.local.stores import StoreAddresses
+from dianzan.local.valkey import ValkeyServer
 from tests.faults.checker import Truth
 from tests.faults.http import Connection
 from tests.faults.proxy import Proxy

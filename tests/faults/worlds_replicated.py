@@ -14,8 +14,10 @@ from redis.asyncio import Redis
 from dianzan.domain.errors import StoreError
 from dianzan.domain.shard import Shard
 from dianzan.local.folder import database_url, make_folder, read_password, redis_url
-from dianzan.local.servers import PostgresServer, Server, ValkeyServer
+from dianzan.local.postgres import PostgresServer
+from dianzan.local.server import Server
 from dianzan.local.stores import StoreAddresses
+from dianzan.local.valkey import ValkeyServer
 from dianzan.store.nodes import open_client
 from tests.faults.proxy import Proxy
 from tests.faults.world import World, serving

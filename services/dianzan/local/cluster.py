@@ -25,7 +25,7 @@ from dianzan.local.folder import (
     write_private,
 )
 from dianzan.local.processes import POLL_S
-from dianzan.local.servers import ValkeyServer
+from dianzan.local.valkey import ValkeyServer
 
 PRIMARIES: Final = 3  # the fewest that can elect a replica while one of them is down
 NODES: Final = range(1, 2 * PRIMARIES + 1)  # the names of the nodes' folders

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from dianzan.local.folder import EmbeddedError
+import psutil
 
-try:
-    import psutil
-except ImportError:  # the extra "embedded" is not installed: EmbeddedStores says so when it is made
-    psutil = None  # type: ignore[assignment]
+from dianzan.local.folder import EmbeddedError
 
 POLL_S: Final = 0.02
 ASK_AGAIN_S: Final = 1.0  # Valkey refuses to end while it writes the first AOF after a full copy, and then forgets it

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dianzan.local.folder import EmbeddedError
-from dianzan.local.servers import Server
+from dianzan.local.server import Server
 
 REVIVE_EVERY_S: Final = 5.0  # of one server, so that one that cannot run does not keep the machine busy
 

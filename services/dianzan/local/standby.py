@@ -13,8 +13,9 @@ from typing import Final
 import asyncpg
 
 from dianzan.local.folder import HOST, USER, EmbeddedError, database_url, read_password, sync_folder, write_private
+from dianzan.local.postgres import PostgresServer
 from dianzan.local.processes import POLL_S, Account
-from dianzan.local.servers import CONNECT_S_MAX, PostgresServer
+from dianzan.local.server import CONNECT_S_MAX
 
 STANDBY: Final = "dianzan_standby"  # the name by which the primary knows it
 COPY_S_MAX: Final = 3_600.0  # 0.5 s for a new ledger, minutes for 100 GB
@@ -66,7 +67,7 @@ class PostgresStandby(PostgresServer):
     @property
     def was_promoted(self) -> bool:
         """Whether this was a standby and is a primary of its own now."""
-        return self.has_cluster and not self._mark.exists()
+        return self.has_data and not self._mark.exists()
 
     def promote(self) -> None:
         """Make it a primary with everything it has received, and wait until it can be written to.
@@ -134,7 +135,7 @@ class PostgresPair:
                 f"The standby in {standby} was promoted and may hold likes that {primary} does not: "
                 f"keep the latter elsewhere, rename the former to {primary}, then start again."
             )
-        if self.standby.has_cluster and not self.primary.has_cluster:
+        if self.standby.has_data and not self.primary.has_data:
             raise EmbeddedError(
                 f"The ledger in {primary} is gone, but its standby in {standby} has it: rename the latter to "
                 f"{primary}, remove cluster/standby.signal there, then start again."

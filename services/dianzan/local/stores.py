@@ -5,7 +5,6 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -13,16 +12,17 @@ from typing import Final, Self
 from dianzan.local.cluster import ValkeyCluster, cluster_url, node_folders
 from dianzan.local.folder import (
     HOST,
-    INSTALL,
     EmbeddedError,
     StoreAddresses,
     database_url,
     read_port,
     redis_url,
 )
+from dianzan.local.postgres import PostgresServer
 from dianzan.local.revival import Revival
-from dianzan.local.servers import CONNECT_S_MAX, PostgresServer, Server, ValkeyServer
+from dianzan.local.server import CONNECT_S_MAX, Server
 from dianzan.local.standby import PostgresPair
+from dianzan.local.valkey import ValkeyServer
 
 __all__ = [
     "EmbeddedCluster",
@@ -100,7 +100,7 @@ class EmbeddedStores(OwnStores):
     """One Valkey, with the one-node promise."""
 
     def __init__(self, data: Path, *, redis_port: int = 0, postgres_port: int = 0) -> None:
-        data = _prepared(data)
+        data = data.expanduser().resolve()
         notices: list[str] = []
         self.valkey: Server = ValkeyServer(data / ONE_NODE, redis_port, notices)
         self.postgres: Server = PostgresServer(data / LEDGER, postgres_port, notices)
@@ -115,7 +115,7 @@ class EmbeddedCluster(OwnStores):
     """A Valkey Cluster and a PostgreSQL with a synchronous standby, with the replicated promise."""
 
     def __init__(self, data: Path) -> None:
-        data = _prepared(data)
+        data = data.expanduser().resolve()
         notices: list[str] = []
         self.cluster = ValkeyCluster(data / CLUSTER, notices)
         self.ledger = PostgresPair(data / LEDGER, data / STANDBY, notices)
@@ -126,12 +126,6 @@ class EmbeddedCluster(OwnStores):
         """Start nodes and the standby again where they died, which `notices` says; else as for the other stores."""
         self._revival.look()
         return super().poll()
-
-
-def _prepared(data: Path) -> Path:
-    if find_spec("psutil") is None:
-        raise EmbeddedError(INSTALL)
-    return data.expanduser().resolve()
 
 
 def _refuse_other_way(data: Path, way: str) -> None:

@@ -20,7 +20,7 @@ from dianzan.domain.shard import Shard
 from dianzan.life.recount import recount
 from dianzan.local.folder import redis_url
 from dianzan.local.processes import Account
-from dianzan.local.servers import Server
+from dianzan.local.server import Server
 from dianzan.store import keys
 from dianzan.store.nodes import open_client
 from tests.faults.registry import faketime_library, scenario

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from dianzan.domain.shard import Shard
 from dianzan.local.cluster import ClusterNode, ValkeyCluster, cluster_url
 from dianzan.local.folder import database_url
-from dianzan.local.servers import PostgresServer
+from dianzan.local.postgres import PostgresServer
 from dianzan.local.stores import StoreAddresses
 from dianzan.store import keys
 from tests.faults.registry import scenario

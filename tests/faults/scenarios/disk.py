@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from dianzan.domain.errors import Overloaded, StoreUnsafe
-from dianzan.local.servers import Server
+from dianzan.local.server import Server
 from tests.faults.journal import Attempt, Heard
 from tests.faults.power import aof_of, read_trace, small_disk, traced
 from tests.faults.registry import scenario

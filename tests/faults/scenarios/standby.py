@@ -14,9 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from dianzan.local.folder import database_url, redis_url
-from dianzan.local.servers import ValkeyServer
 from dianzan.local.standby import STANDBY, PostgresPair, PostgresStandby
 from dianzan.local.stores import StoreAddresses
+from dianzan.local.valkey import ValkeyServer
 from tests.faults.proxy import Proxy
 from tests.faults.registry import scenario
 from tests.faults.run import Run
