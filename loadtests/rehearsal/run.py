@@ -22,7 +22,7 @@ from dianzan.cli.stores import Stores
 from dianzan.domain.campaign import Document, Rules, State
 from dianzan.domain.campaign_file import parse_rules
 from dianzan.domain.errors import ApiError, StoreError, Unavailable
-from dianzan.domain.limits import MARKS_KEPT_DAYS
+from dianzan.domain.limits import MARKS_STAND_DAYS
 from dianzan.domain.shard import Shard
 from dianzan.domain.windows import Window, now_ms
 from dianzan.domain.wire import Outcome, Status
@@ -117,7 +117,7 @@ class Rehearsal:
         if unswept > self._figures.day:
             self._figures.day, self._figures.batch = unswept, 0
         age = datetime.now(UTC) - self._stored.rules.opens
-        if self._figures.day < len(DAYS) and age > timedelta(days=MARKS_KEPT_DAYS):
+        if self._figures.day < len(DAYS) and age > timedelta(days=MARKS_STAND_DAYS):
             raise RehearsalError(
                 f"This rehearsal began {age.days} days ago: the worker would soon sweep marks by the true clock. "
                 "Begin again with --fresh."
@@ -151,7 +151,7 @@ class Rehearsal:
         await self._look()
         figures, plan = self._figures, self._plan
         used, _peak = await memory_used(self._client)
-        held = plan.likes_before(day + 1) - plan.likes_before(max(0, day - MARKS_KEPT_DAYS))
+        held = plan.likes_before(day + 1) - plan.likes_before(max(0, day - MARKS_STAND_DAYS))
         backlog = await self._backlog_bytes()
         ended = Day(likes=plan.likes_of(day), seconds=figures.today_s, store=used, backlog=backlog, held=held)
         figures.days = [*figures.days[:day], ended]

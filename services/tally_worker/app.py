@@ -14,7 +14,7 @@ from dianzan.process import background, faults
 from dianzan.store.nodes import connect
 from dianzan.store.store import Store
 from tally_worker import operations
-from tally_worker.bucket_fill import BucketGauge
+from tally_worker.bucket_fill import BucketSampler
 from tally_worker.comparison import Comparison, Reconciler
 from tally_worker.flush import Consumer
 from tally_worker.flush_loop import FlushLoop
@@ -51,7 +51,7 @@ async def _running(settings: WorkerSettings) -> AsyncIterator[WorkerState]:
         for name, work in (
             ("sweep", Sweeper(store, ledger).run()),
             ("reconcile", reconciler.run(loop.disturbed)),
-            ("gauge", BucketGauge(store, ledger).run()),
+            ("bucket fill", BucketSampler(store, ledger).run()),
         ):
             opened.push_async_callback(background.stop, background.spawn(name, work))
         opened.push_async_callback(_finish, loop, background.spawn("flush", loop.run()))

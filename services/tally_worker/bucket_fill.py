@@ -19,7 +19,7 @@ SAMPLE_EVERY_S = 15.0
 BUCKETS_SAMPLED = 16  # voters spread evenly over buckets, so the fullest of 16 is near the fullest of all
 
 
-class BucketGauge:
+class BucketSampler:
     """Sets `dianzan_bucket_fill` to the fullest of a few random buckets of each published campaign.
 
     A store or Postgres that is down only puts the next sample off.

@@ -21,7 +21,7 @@ CLOCK_STEADY_S = 3_600.0  # on one machine the three clocks are one: it must not
 
 
 class Sweeper:
-    """Drops the marks of a window once it ended MARKS_KEPT_DAYS ago by all clocks: the store's, Postgres's, ours.
+    """Drops the marks of a window once it ended MARKS_STAND_DAYS ago by all clocks: the store's, Postgres's, ours.
 
     A store or Postgres that is down only puts the sweep off.
     """

@@ -29,7 +29,9 @@ async def readyz(request: Request) -> Response:
     """503 while no store server may take likes: down, full, or its promise broken. Likes do not need Postgres."""
     state: VoteState = request.scope["state"]
     watch = state["watch"]
-    promise: Literal["kept", "broken", "waived"] = "waived" if watch.waived else "kept" if watch.kept else "broken"
+    promise: Literal["kept", "broken", "waived"] = "kept" if watch.all_durable else "broken"
+    if watch.waived:
+        promise = "waived"
     return Response(
         openapi.encode(Readiness(watch.ready, promise, watch.reasons)),
         status_code=200 if watch.ready else 503,

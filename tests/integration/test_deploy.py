@@ -226,7 +226,7 @@ async def test_a_store_on_the_shipped_settings_keeps_the_promise(kind: type[Ship
     try:
         store = Store(one_server(client))
         await store.load_library()
-        assert await durability.broken_promises(client, replicated=False) == []
+        assert await durability.durability_gaps(client, replicated=False) == []
         assert (await client.config_get("hash-max-listpack-entries")).popitem()[1] in (b"512", "512")
     finally:
         await client.aclose()

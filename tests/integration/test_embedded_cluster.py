@@ -107,7 +107,7 @@ async def test_three_primaries_with_a_replica_each_keep_every_promise_and_count_
     primaries = nodes.all()
     assert len(primaries) == 3
     for primary in primaries:
-        assert await durability.broken_promises(primary.client, replicated=True) == []
+        assert await durability.durability_gaps(primary.client, replicated=True) == []
     voters = [voter(number) for number in range(30)]
     assert len({holder(nodes, campaign, each)[0] for each in voters}) == 3
 

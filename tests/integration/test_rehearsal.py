@@ -19,7 +19,7 @@ from loadtests.rehearsal.run import CAMPAIGN
 from loadtests.shapes import DAYS
 from loadtests.system import own_environment
 
-from dianzan.domain.limits import MARKS_KEPT_DAYS
+from dianzan.domain.limits import MARKS_STAND_DAYS
 from dianzan.local.stores import EmbeddedStores, StoreAddresses
 from dianzan.store.nodes import open_client
 from tests.support.wait import until
@@ -134,7 +134,7 @@ async def test_stopped_and_killed_it_goes_on_and_is_equal_and_a_lost_row_is_foun
     assert report.with_suffix(".svg").read_text().startswith("<svg")
 
     with stores_of(data) as found:
-        assert await marked_windows(found.redis_url) == MARKS_KEPT_DAYS + 1
+        assert await marked_windows(found.redis_url) == MARKS_STAND_DAYS + 1
         await lose_a_like(found.database_url)
 
     code, printed = rehearse(data, "--report", report)

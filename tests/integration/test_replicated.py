@@ -54,7 +54,7 @@ class Pair(ABC):
         """The replica does nothing for the length of the block; its connections stay open."""
 
     async def in_step(self) -> bool:
-        return not await durability.broken_promises(self.primary, replicated=True)
+        return not await durability.durability_gaps(self.primary, replicated=True)
 
     async def confirms(self) -> bool:
         """Whether the replica's disk keeps up too: it does not while it rewrites its file after a full copy."""
@@ -250,6 +250,6 @@ async def test_likes_are_refused_before_they_are_sent_while_no_replica_is_in_ste
 
 @on_every_pair
 async def test_a_replica_takes_no_likes_itself(pair: Pair) -> None:
-    assert "this server is a replica: likes go to the primary" in await durability.broken_promises(
+    assert "this server is a replica: likes go to the primary" in await durability.durability_gaps(
         pair.replica, replicated=True
     )

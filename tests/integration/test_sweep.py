@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import StoreAway
-from dianzan.domain.limits import CLOCK_SKEW_MS_MAX, MARKS_KEPT_DAYS
+from dianzan.domain.limits import CLOCK_SKEW_MS_MAX, MARKS_STAND_DAYS
 from dianzan.domain.windows import EPOCH, now_ms
 from dianzan.ledger.ledger import Ledger
 from dianzan.life.lifecycle import Lifecycle
@@ -50,8 +50,8 @@ class Old:
 
     @property
     def kept(self) -> set[date]:
-        """Windows that ended less than MARKS_KEPT_DAYS ago, or have not ended."""
-        limit_ms = now_ms() - MARKS_KEPT_DAYS * 86_400_000
+        """Windows that ended less than MARKS_STAND_DAYS ago, or have not ended."""
+        limit_ms = now_ms() - MARKS_STAND_DAYS * 86_400_000
         rules = self.document.rules
         return {day for day in rules.window_dates() if rules.window_on(day).end_ms > limit_ms}
 
@@ -148,7 +148,7 @@ async def test_the_one_window_of_a_whole_campaign_stays_until_long_after_its_end
     await Sweeper(old.store, old.ledger).run_once()
     assert await old.marked() == every
 
-    ended = old.document.rules.model_copy(update={"closes": hours_ago(24 * MARKS_KEPT_DAYS + 1)})
+    ended = old.document.rules.model_copy(update={"closes": hours_ago(24 * MARKS_STAND_DAYS + 1)})
     await sql.execute("UPDATE campaigns SET rules = $2 WHERE id = $1", ended.id, ended.model_dump_json())
     await Sweeper(old.store, old.ledger).run_once()
 

@@ -238,21 +238,21 @@ async def test_the_library_is_loaded_upgraded_and_never_taken_back(client: Redis
     assert await library.version(client) == library.VERSION
 
     await serve(library.VERSION - 1)
-    assert any("library" in why for why in await durability.broken_promises(client, replicated=False))
+    assert any("library" in why for why in await durability.durability_gaps(client, replicated=False))
     await store.load_library()
     assert await library.version(client) == library.VERSION
 
     await serve(library.VERSION + 1)
     await store.load_library()
     assert await library.version(client) == library.VERSION + 1
-    assert await durability.broken_promises(client, replicated=False) == [], "a newer library serves older programs"
+    assert await durability.durability_gaps(client, replicated=False) == [], "a newer library serves older programs"
     await serve(library.VERSION)
 
 
 @on_every_store
 async def test_the_store_as_it_is_started_here_keeps_the_promise(client: Redis, store: Store) -> None:
     await store.load_library()
-    assert await durability.broken_promises(client, replicated=False) == []
+    assert await durability.durability_gaps(client, replicated=False) == []
 
 
 WEAK = {
@@ -266,7 +266,7 @@ WEAK = {
 @pytest.mark.parametrize("name", DURABLE_SETTINGS)
 async def test_every_weak_setting_breaks_the_promise_and_is_named(client: Redis, store: Store, name: str) -> None:
     async with configured(client, name, WEAK[name]):
-        [broken] = await durability.broken_promises(client, replicated=False)
+        [broken] = await durability.durability_gaps(client, replicated=False)
     assert broken.startswith(name)
     assert WEAK[name] in broken
 
@@ -274,7 +274,7 @@ async def test_every_weak_setting_breaks_the_promise_and_is_named(client: Redis,
 async def test_a_store_without_the_library_breaks_the_promise(client: Redis, store: Store) -> None:
     await client.function_delete(library.NAME)
 
-    [broken] = await durability.broken_promises(client, replicated=False)
+    [broken] = await durability.durability_gaps(client, replicated=False)
 
     assert "library" in broken
     with pytest.raises(ResponseError):

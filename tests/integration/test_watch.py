@@ -56,7 +56,7 @@ def waiving(nodes: StoreNodes) -> StoreWatch:
 
 @pytest.fixture
 def checked_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "PROMISE_EVERY_S", 0.0)
+    monkeypatch.setattr(health, "DURABILITY_EVERY_S", 0.0)
 
 
 async def test_nothing_is_known_before_the_first_read(watch: StoreWatch, node: Node) -> None:

@@ -45,7 +45,7 @@ KEPT_LIFE_S: Final = 7 * 86_400  # after the last like of a shard; nobody will m
 SHARDS_AT_ONCE: Final = 2  # a worker reads and packs one shard's likes while Postgres inserts another's
 POSTGRES_TIMEOUT_S: Final = 15.0  # thirty times the longest usual query; a dead link costs it once or twice
 VOTERS_PER_RESTORE_STEP: Final = 2_000  # one pipeline of marks; bounds memory, not speed
-MARKS_KEPT_DAYS: Final = 7  # dedup marks outlive their window by this; nobody can vote in it any more
+MARKS_STAND_DAYS: Final = 7  # dedup marks outlive their window by this; nobody can vote in it any more
 
 # The results API.
 SNAPSHOT_EVERY_S: Final = 0.25  # promised: at least every second; 1 ms of CPU here where nothing has changed

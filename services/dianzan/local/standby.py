@@ -62,7 +62,7 @@ class PostgresStandby(PostgresServer):
     def __init__(self, folder: Path, primary: PostgresServer, notices: list[str]) -> None:
         super().__init__(folder, 0, notices)
         self._primary = primary
-        self._mark = self._cluster / "standby.signal"  # PostgreSQL removes it when it is promoted
+        self._mark = self._data_folder / "standby.signal"  # PostgreSQL removes it when it is promoted
 
     @property
     def was_promoted(self) -> bool:
@@ -76,7 +76,9 @@ class PostgresStandby(PostgresServer):
         """
         options = ["--wait", f"--timeout={PROMOTE_S_MAX:.0f}"]
         command = self._binaries / "pg_ctl"
-        self._run([command, "promote", "-D", self._cluster, *options], self._account(), PROMOTE_S_MAX + CONNECT_S_MAX)
+        self._run(
+            [command, "promote", "-D", self._data_folder, *options], self._account(), PROMOTE_S_MAX + CONNECT_S_MAX
+        )
 
     def _prepare(self) -> None:
         write_private(self.folder / "password", read_password(self._primary.folder))  # copied with all users

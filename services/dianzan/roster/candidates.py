@@ -62,10 +62,10 @@ def read_roster(filename: str, data: bytes) -> list[Candidate]:
         header, rows = read_table(data, problems)
     except RefusedError as refused:
         problems.add(0, None, str(refused))
-        raise RosterError(filename, problems.kept, problems.more) from refused
+        raise RosterError(filename, problems.listed, problems.more) from refused
     candidates = _candidates(header, rows, problems)
-    if problems.kept:
-        raise RosterError(filename, problems.kept, problems.more)
+    if problems.listed:
+        raise RosterError(filename, problems.listed, problems.more)
     return candidates
 
 

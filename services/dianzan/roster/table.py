@@ -74,18 +74,18 @@ class LineProblem:
 class Problems:
     """The first PROBLEMS_MAX problems met, and how many more there were."""
 
-    kept: list[LineProblem] = field(default_factory=list)
+    listed: list[LineProblem] = field(default_factory=list)
     more: int = 0
 
     def add(self, line: int, column: str | None, message: str) -> None:
-        if len(self.kept) < PROBLEMS_MAX:
-            self.kept.append(LineProblem(line, column, message))
+        if len(self.listed) < PROBLEMS_MAX:
+            self.listed.append(LineProblem(line, column, message))
         else:
             self.more += 1
 
     @property
     def total(self) -> int:
-        return len(self.kept) + self.more
+        return len(self.listed) + self.more
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def read_table(data: bytes, problems: Problems) -> tuple[Header, list[Row]]:
     """
     rows = _rows(data, problems)
     if not rows:
-        if not problems.kept:
+        if not problems.listed:
             raise RefusedError("it is empty; the first line must name the columns, of which code and name are required")
         return Header({}, {}, frozenset(), 0), []
     header = _header(rows[0], problems)
@@ -182,12 +182,12 @@ def _rows(data: bytes, problems: Problems) -> list[Row]:
         raise RefusedError(f"it is an old .xls workbook, or protected by a password; {_SAVE_AS}, without a password")
     text = _decode(data)
     _note_nul(text, problems)
-    return [] if problems.kept else _bounded(_csv_rows(text, problems))
+    return [] if problems.listed else _bounded(_csv_rows(text, problems))
 
 
 def _bounded(rows: Iterable[Row]) -> list[Row]:
     """The rows that are not blank, cells trimmed: the header, the candidates, and at most one row too many."""
-    kept: list[Row] = []
+    rows_in_use: list[Row] = []
     for row in rows:
         cells = [cell.strip(_TRIMMED) if isinstance(cell, str) else cell for cell in row.cells]
         while cells and cells[-1] == "":
@@ -195,10 +195,10 @@ def _bounded(rows: Iterable[Row]) -> list[Row]:
         if len(cells) > COLUMNS_MAX:
             raise RefusedError(f"line {row.line} has {len(cells):,} columns, at most {COLUMNS_MAX} are read")
         if cells:
-            kept.append(Row(row.line, cells))
-        if len(kept) > 1 + CANDIDATES_MAX:
+            rows_in_use.append(Row(row.line, cells))
+        if len(rows_in_use) > 1 + CANDIDATES_MAX:
             break
-    return kept
+    return rows_in_use
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------

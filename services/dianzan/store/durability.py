@@ -24,7 +24,7 @@ _WAITAOF_SINCE: Final = (7, 2)  # of Redis; Valkey names the Redis version it is
 Command = tuple[str | int, ...]
 
 
-async def broken_promises(client: Redis, *, replicated: bool) -> list[str]:
+async def durability_gaps(client: Redis, *, replicated: bool) -> list[str]:
     """Why this server does not keep its mode's promise, one sentence a reason; empty where it does.
 
     Raises StoreError where the server does not answer, or refuses to tell.
@@ -44,11 +44,11 @@ async def broken_promises(client: Redis, *, replicated: bool) -> list[str]:
     if replication["role"] != "master":
         broken.append("this server is a replica: likes go to the primary")
     elif replicated:
-        broken += _broken_replication(replication)
+        broken += _replication_gaps(replication)
     return broken
 
 
-def _broken_replication(replication: Mapping[str, Any]) -> list[str]:
+def _replication_gaps(replication: Mapping[str, Any]) -> list[str]:
     """Exactly one replica, in step: with two that may be promoted, one's word would not be enough."""
     count = int(replication["connected_slaves"])
     if count != 1:

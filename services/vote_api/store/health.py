@@ -15,7 +15,7 @@ from dianzan.process import metrics
 from dianzan.store import durability
 from dianzan.store.nodes import Node
 
-PROMISE_EVERY_S: Final = 10.0
+DURABILITY_EVERY_S: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -23,14 +23,14 @@ class Health:
     """What the last looks at one server have found; a server nobody has looked at is away."""
 
     away: str = "has not been checked yet"  # why it does not answer, empty where it does
-    broken: list[str] = field(default_factory=list)  # promises it does not keep
+    not_durable: list[str] = field(default_factory=list)  # promises it does not keep
     full: str = ""  # what there is too much of, empty where there is room
     checked_s: float = float("-inf")
 
     @property
     def reasons(self) -> list[str]:
         """Why likes are refused, or what is waived, one sentence each."""
-        found = [f"the store {self.away}"] if self.away else self.broken
+        found = [f"the store {self.away}"] if self.away else self.not_durable
         return [reason for reason in (*found, self.full) if reason]
 
 
@@ -48,7 +48,7 @@ class HealthCheck:
         """What a voter is told if this server takes no likes: it is away, breaks its promise, or is full."""
         if health.away:
             return StoreUnavailable("The store does not answer; nothing was counted. Ask again.")
-        if health.broken and not self._allow_weak_store:
+        if health.not_durable and not self._allow_weak_store:
             return StoreUnsafe("The store does not keep the promise now, so nothing is counted; ask again.")
         if health.full:
             return Overloaded("The store is nearly full; nothing was counted. Ask again.")
@@ -60,7 +60,7 @@ class HealthCheck:
         A server that is back may have come back with other settings, so its promise is checked at once.
         """
         try:
-            if health.away or health.broken or time.monotonic() - health.checked_s >= PROMISE_EVERY_S:
+            if health.away or health.not_durable or time.monotonic() - health.checked_s >= DURABILITY_EVERY_S:
                 await self.check_promise(node, health)
             health.full = await self._fullness(node, streams)
         except StoreError as error:
@@ -68,7 +68,7 @@ class HealthCheck:
 
     async def check_promise(self, node: Node, health: Health) -> None:
         """Renew whether a server keeps the promise. Raises StoreError where it does not answer."""
-        health.broken = await durability.broken_promises(node.client, replicated=self._replicated)
+        health.not_durable = await durability.durability_gaps(node.client, replicated=self._replicated)
         health.away, health.checked_s = "", time.monotonic()
 
     async def _fullness(self, node: Node, streams: Sequence[str]) -> str:

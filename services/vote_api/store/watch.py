@@ -54,10 +54,10 @@ class StoreWatch:
     # ---- what is known ----------------------------------------------------------------------------------------------
 
     @property
-    def kept(self) -> bool:
+    def all_durable(self) -> bool:
         """Whether every server answers and keeps the promise."""
         health = [self._health_of(node) for node in self._nodes.all()]
-        return bool(health) and not any(found.away or found.broken for found in health)
+        return bool(health) and not any(found.away or found.not_durable for found in health)
 
     @property
     def ready(self) -> bool:
@@ -129,12 +129,12 @@ class StoreWatch:
     def _judge(self) -> None:
         servers = {node.address: self._health_of(node) for node in self._nodes.all()}
         reasons = _reasons(servers)
-        broken = any(health.broken and not health.away for health in servers.values())
+        broken = any(health.not_durable and not health.away for health in servers.values())
         self.waived = self._allow_weak_store and self._campaigns.loaded and broken
         if reasons != self.reasons:
             _log.warning("what the store promises has changed", reasons=reasons, waived=self.waived)
         self.reasons = reasons
-        metrics.STORE_SAFE.set(self.kept)
+        metrics.STORE_SAFE.set(self.all_durable)
 
     def _health_of(self, node: Node) -> Health:
         health = self._health.get(node.address)  # asked for every like: no Health is made to be thrown away

@@ -14,7 +14,7 @@ from dianzan.store.nodes import open_client
 from tests.faults.registry import scenario
 from tests.faults.run import Run
 from tests.support.wait import until
-from vote_api.store.health import PROMISE_EVERY_S
+from vote_api.store.health import DURABILITY_EVERY_S
 from vote_api.store.watch import REFRESH_EVERY_S
 
 TOLD = 20  # refusals by each API process, so that more than one batch of each has met the fault
@@ -75,7 +75,7 @@ async def library_older_seen(run: Run) -> None:
     async with _store(run) as client:
         await client.function_load(OLDER, replace=True)
         try:
-            await _told(run, "store_unsafe", within_s=PROMISE_EVERY_S + 2 * REFRESH_EVERY_S)
+            await _told(run, "store_unsafe", within_s=DURABILITY_EVERY_S + 2 * REFRESH_EVERY_S)
         finally:
             await run.world.stores.store.load_library()
     run.healed()
