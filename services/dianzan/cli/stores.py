@@ -63,7 +63,7 @@ class Stores:
 
 
 def addresses(data: Path) -> StoreAddresses:
-    """The stores named in the environment, with `DIANZAN_STORE_MODE`; else those that run on the data folder."""
+    """The stores named in the environment, with `DIANZAN_STORE_MODE`; otherwise those that run on the data folder."""
     redis_url, database_url = os.environ.get("DIANZAN_REDIS_URL"), os.environ.get("DIANZAN_DATABASE_URL")
     if redis_url and database_url:
         return StoreAddresses(redis_url, database_url, replicated=_replicated())

@@ -152,7 +152,7 @@ def _stores(stack: ExitStack, data: Path, *, cluster: bool) -> tuple[StoreAddres
 
 
 async def _prepare(found: StoreAddresses) -> None:
-    """Migrate, load the store's functions, and create the demo campaign where there is none."""
+    """Migrate, load the store's functions, and create the demo campaign if there is none."""
     async with open_stores(found) as stores:
         await stores.prepare()
         await create_demo(stores)

@@ -63,7 +63,7 @@ class State(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether no more likes are taken, for good."""
+        """Whether likes are no longer taken, permanently."""
         return self in (State.closed, State.sealed)
 
 

@@ -20,7 +20,7 @@ _FIXED: Final = {
 
 
 def refused_changes(old: Rules, new: Rules, at: datetime) -> list[str]:
-    """Why `new` may not follow `old` in a published campaign at instant `at`; empty where it may."""
+    """Why `new` may not follow `old` in a published campaign at instant `at`; empty if it may."""
     reasons = [f"{name}: {why}" for name, why in _FIXED.items() if getattr(old, name) != getattr(new, name)]
     if new.opens != old.opens and (at >= old.opens or new.opens < at):
         reasons.append("opens: the opening can be moved only before it, and only into the future")

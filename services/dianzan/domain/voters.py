@@ -113,7 +113,7 @@ class CampaignKey:
         )
 
     def network_tag(self, address: str) -> int:
-        """A signed 32-bit keyed hash of the address's prefix (/24 or /48); 0 where there is no address."""
+        """A signed 32-bit keyed hash of the address's prefix (/24 or /48); 0 if there is no address."""
         prefix = _prefix(address)
         if not prefix:
             return 0

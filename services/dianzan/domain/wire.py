@@ -1,7 +1,7 @@
 """The bytes between vote API, store function and worker: ballots in, one status byte a like out, ledger entries on.
 
 A ballot is `voter 16 | class 1 | publisher 2 | network 4 | n 1 | n candidate indexes`, big-endian; an index has one
-byte in campaigns of up to 255 candidates, else two (`width`). A ledger entry holds ballots of the same shape with
+byte in campaigns of up to 255 candidates, otherwise two (`width`). A ledger entry holds ballots of the same shape with
 only the likes that were new. The Lua side of the same layout is in functions.lua.
 """
 
@@ -102,7 +102,7 @@ def unpack_indexes(packed: bytes, width: int) -> tuple[int, ...]:
 
 
 def unpack_outcomes(reply: bytes, ballot_sizes: Sequence[int]) -> list[Outcome]:
-    """Split the reply of `like_v1` into one outcome a ballot. Raises StoreError where the length is wrong."""
+    """Split the reply of `like_v1` into one outcome a ballot. Raises StoreError if the length is wrong."""
     if len(reply) != sum(ballot_sizes) + _REMAINING_BYTES * len(ballot_sizes):
         raise StoreError(f"like_v1 answered {len(reply)} bytes for {len(ballot_sizes)} ballots; is its version ours?")
     outcomes, at = [], 0

@@ -29,7 +29,7 @@ class Campaigns:
             return [_campaign(record) for record in await self._pool.fetch(queries()["campaigns"])]
 
     async def one(self, campaign_id: str) -> StoredCampaign | None:
-        """One campaign, None where there is none of this id."""
+        """One campaign, None if there is none of this id."""
         with mapped():
             record = await self._pool.fetchrow(queries()["campaign"], campaign_id)
         return _campaign(record) if record else None
@@ -38,7 +38,7 @@ class Campaigns:
     async def step(self, campaign_id: str) -> AsyncIterator[CampaignStep]:
         """One transaction in a campaign's life; two steps of one campaign never overlap.
 
-        Raises CampaignError where another step still runs after LOCK_WAIT_S: a seal or a restore takes minutes.
+        Raises CampaignError if another step still runs after LOCK_WAIT_S: a seal or a restore takes minutes.
         """
         with mapped():
             async with self._pool.acquire() as connection, connection.transaction():

@@ -24,7 +24,7 @@ class ShardFlush:
         return sum([await self._insert_window(rows) for rows in pack(entries, self._campaign)])
 
     async def _insert_window(self, rows: Rows) -> int:
-        """All at once where every like is new, as nearly always; else those that are, found one by one.
+        """All at once if every like is new, as nearly always; otherwise those that are, found one by one.
 
         By way of the ledger itself, too, where the window has no partition: it refuses such likes by name.
         """

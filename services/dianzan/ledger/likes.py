@@ -21,9 +21,9 @@ class Likes:
 
     @asynccontextmanager
     async def locked_shard(self, campaign: StoredCampaign, shard: Shard) -> AsyncIterator[ShardFlush | None]:
-        """A transaction that holds the shard's advisory lock; None where another worker holds it.
+        """A transaction that holds the shard's advisory lock; None if another worker holds it.
 
-        Raises LedgerAway, or LedgerRefuses where Postgres refuses the likes; then nothing is committed.
+        Raises LedgerAway, or LedgerRefuses if Postgres refuses the likes; then nothing is committed.
         """
         with mapped():
             async with self._pool.acquire() as connection, connection.transaction():

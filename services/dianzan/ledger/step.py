@@ -75,7 +75,7 @@ class CampaignStep:
         await self._connection.executemany(queries()["upsert_publisher"], rows)
 
     async def pass_version(self, version: int) -> int | None:
-        """Raise the version past a later one; returns the new one, None where it was not behind."""
+        """Raise the version past a later one; returns the new one, None if it was not behind."""
         later: int | None = await self._connection.fetchval(queries()["pass_version"], self._id, version)
         return later
 
@@ -99,7 +99,7 @@ class CampaignStep:
     async def lock_shards(self, shards: Iterable[Shard]) -> None:
         """Wait for the flushes of these shards that are in the middle; until the step ends no other begins.
 
-        Raises CampaignError where one lasts longer than LOCK_WAIT_S.
+        Raises CampaignError if one lasts longer than LOCK_WAIT_S.
         """
         try:
             for shard in shards:

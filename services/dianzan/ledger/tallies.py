@@ -10,7 +10,7 @@ from dianzan.ledger.records import StoredCampaign, Tally
 
 
 class Tallies:
-    """What the results show, four times a second. Raises LedgerAway where Postgres does not answer."""
+    """What the results show, four times a second. Raises LedgerAway if Postgres does not answer."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

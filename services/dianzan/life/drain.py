@@ -16,7 +16,7 @@ _LOOK_EVERY_S = 0.1
 async def drain(streams: Streams, shards: Sequence[Shard], drain_s_max: float) -> None:
     """Return when these shards' streams are empty. Raises CampaignError after `drain_s_max`.
 
-    The shards take no likes, or this might never end. Raises StoreError where no replica confirms that they are
+    The shards take no likes, or this might never end. Raises StoreError if no replica confirms that they are
     empty: a primary that is cut off may be, while the one promoted in its place is not.
     """
     deadline = time.monotonic() + drain_s_max

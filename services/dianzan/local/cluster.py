@@ -223,7 +223,7 @@ def _reason(look: Callable[[], str | None]) -> str | None:
 
 
 def _is_primary(node: ClusterNode) -> bool:
-    """False where it does not run or answer."""
+    """False if it does not run or answer."""
     try:
         return node.is_running and node.ask("INFO", "replication")["role"] == "master"
     except RedisError:
@@ -242,7 +242,7 @@ def _known(node: ClusterNode) -> set[str]:
 
 
 def _not_in_step(node: ClusterNode) -> str | None:
-    """None where a node serves and, with its partner, confirms at once; else what is missing."""
+    """None if a node serves and, with its partner, confirms at once; otherwise what is missing."""
     with node.client() as client:
         cluster = client.execute_command("CLUSTER INFO")
         info: Any = {**client.info("replication"), **client.info("persistence")}

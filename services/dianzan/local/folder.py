@@ -61,7 +61,7 @@ def read_port(folder: Path, file: str = "port") -> int:
 
 
 def claim_port(folder: Path, name: str, asked: int, *, file: str = "port", taken: Collection[int] = ()) -> int:
-    """The port asked for, else the remembered one, else any free one not in `taken`; remembered from now on."""
+    """The port asked for, or the remembered one, or any free one not in `taken`; remembered from now on."""
     if asked == 0:
         port = _free_port(read_port(folder, file), taken)
     elif port_is_free(asked):

@@ -91,7 +91,7 @@ class PostgresServer(Server):
             shutil.rmtree(self._fresh)  # one that was interrupted: it held nothing yet
         self._fill(self._fresh, account)
         self._fresh.rename(self._data_folder)
-        sync_folder(self.folder)  # else a power cut may bring back the old name, which the next start deletes
+        sync_folder(self.folder)  # or a power cut may bring back the old name, which the next start deletes
 
     def _fill(self, fresh: Path, account: Account) -> None:
         """Make a whole cluster in a new folder."""

@@ -68,7 +68,7 @@ def unprivileged(path: Path) -> Account:
     if setpriv is None or capability is None:
         return Account(uid, gid)
     only = f"-all,+{capability}"
-    # no_setuid_fixup: initdb asks access(), which would else be answered without the capability.
+    # no_setuid_fixup: initdb asks access(), which would otherwise be answered without the capability.
     caps = [f"--inh-caps={only}", f"--ambient-caps={only}", f"--bounding-set={only}", "--securebits=+no_setuid_fixup"]
     return Account(uid, gid, (setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *caps, "--"))
 

@@ -106,7 +106,7 @@ class Server(ABC):
             self._process = None
 
     def death(self) -> str | None:
-        """None while the server runs as it should; else who died, how, and its last log lines."""
+        """None while the server runs as it should; otherwise who died, how, and its last log lines."""
         if self._process is None or self._process.poll() is None:
             return None
         return f"{self.name} (process {self.pid}) ended with code {self._process.returncode}. {self.log_tail()}"
@@ -128,7 +128,7 @@ class Server(ABC):
 
     @abstractmethod
     def _become_ready(self) -> str | None:
-        """None once the server answers a client, else the reason."""
+        """None once the server answers a client, otherwise the reason."""
 
     @abstractmethod
     def _is_main(self, command_line: Sequence[str]) -> bool:

@@ -46,7 +46,7 @@ class SynchronousPostgres(PostgresServer):
         return super()._settings() + PRIMARY_CONF.format(standby=STANDBY)
 
     def standby_state(self) -> str | None:
-        """What this primary says of its standby, None where it is not connected.
+        """What this primary says of its standby, None if it is not connected.
 
         Raises OSError or asyncpg.PostgresError where the primary does not answer.
         """
@@ -151,7 +151,7 @@ class PostgresPair:
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"The PostgreSQL standby was not in step within {IN_STEP_S_MAX:g} s ({state or 'not connected'}): "
-                    f"repair what its log names, or remove {self.standby.folder} so that it is copied anew, then "
+                    f"repair what its log names, or remove {self.standby.folder} so that it is copied again, then "
                     f"start again. {self.standby.log_tail()}"
                 )
             time.sleep(POLL_S)

@@ -83,7 +83,7 @@ class OwnStores:
         self._lock = None
 
     def poll(self) -> str | None:
-        """None while all goes on; else which server died, how, and its last log lines."""
+        """None while all goes on; otherwise which server died, how, and its last log lines."""
         return self._ledger.death()
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class EmbeddedStores(OwnStores):
         super().__init__(data, self.valkey, self.postgres, notices)
 
     def poll(self) -> str | None:
-        """None while both run; else which server died, how, and its last log lines."""
+        """None while both run; otherwise which server died, how, and its last log lines."""
         return self.valkey.death() or super().poll()
 
 
@@ -123,7 +123,7 @@ class EmbeddedCluster(OwnStores):
         super().__init__(data, self.cluster, self.ledger, notices)
 
     def poll(self) -> str | None:
-        """Start nodes and the standby again where they died, which `notices` says; else as for the other stores."""
+        """Start nodes and the standby again if they died, which `notices` says; otherwise as the other stores."""
         self._revival.look()
         return super().poll()
 
@@ -143,7 +143,7 @@ def _refuse_other_way(data: Path, way: str) -> None:
 
 @contextmanager
 def owned_folder(data: Path) -> Iterator[None]:
-    """The folder for one process at a time, where the stores are somebody else's; EmbeddedError where it is taken."""
+    """The folder for one process at a time, if the stores are somebody else's; EmbeddedError if it is taken."""
     lock = _own_folder(data.expanduser().resolve())
     try:
         yield

@@ -64,7 +64,7 @@ class Supervisor:
             note.unlink()
 
     def start(self, service: Service) -> None:
-        """Start one service. Raises SupervisorError where its port is taken."""
+        """Start one service. Raises SupervisorError if its port is taken."""
         if not _is_free(self._host, service.port):
             raise SupervisorError(
                 f"Port {service.port} is taken by another program: stop it, or choose another with {service.option}."
@@ -102,7 +102,7 @@ class Supervisor:
                     return
 
     def poll(self) -> str | None:
-        """None while all run; else which service ended, with its last log lines."""
+        """None while all run; otherwise which service ended, with its last log lines."""
         for service, process in self._running.values():
             if process.poll() is not None:
                 return f"{service.module} ended with exit code {process.returncode}.{self._tail(service)}"
@@ -167,7 +167,7 @@ def _noted(note: Path) -> tuple[int | None, float]:
 
 
 def _start_time(pid: int) -> float | None:
-    """When a process started, in Unix seconds; None where there is none."""
+    """When a process started, in Unix seconds; None if there is none."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:

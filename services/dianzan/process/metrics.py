@@ -110,7 +110,7 @@ DRIFT = Gauge(
 )
 REPAIRED = Counter(
     "dianzan_repaired_shards_total",
-    "Shards rebuilt from the ledger since they were behind it. Any: find out why the store has lost likes.",
+    "Shards rebuilt from the ledger since they were behind it. If above 0, find out why the store has lost likes.",
     ["campaign"],
 )
 PUT_BACK = Counter(

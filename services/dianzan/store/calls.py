@@ -15,7 +15,7 @@ from dianzan.store.nodes import StoreNodes
 
 
 class StoreCalls:
-    """Every method raises StoreAway where the server does not answer, StoreError where it refuses."""
+    """Every method raises StoreAway if the server does not answer, StoreError if it refuses."""
 
     def __init__(self, nodes: StoreNodes) -> None:
         self._nodes = nodes
@@ -48,7 +48,7 @@ class StoreCalls:
     ) -> list[Any]:
         """One command a key, in one pipeline a server; replies in the order of the names.
 
-        `partly`: None for the keys of servers that do not answer, and an error only where none does.
+        `partly`: None for the keys of servers that do not answer, and an error only if none does.
         """
         await self._nodes.known()
         replies: list[Any] = [None] * len(names)

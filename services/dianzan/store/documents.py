@@ -11,7 +11,7 @@ from dianzan.store.calls import StoreCalls
 
 
 class Documents:
-    """Raises StoreError where the store refuses, StoreAway where it does not answer."""
+    """Raises StoreError if the store refuses, StoreAway if it does not answer."""
 
     def __init__(self, calls: StoreCalls) -> None:
         self._calls = calls
@@ -19,7 +19,7 @@ class Documents:
     async def publish(self, document: Document) -> None:
         """Store a campaign's document, then name its version in the list.
 
-        Raises StoreError where the store has a later one.
+        Raises StoreError if the store has a later one.
         """
         campaign, version = document.rules.id, str(document.version)
         await self._calls.confirmed("document_v1", keys.document(campaign), version, document.model_dump_json())
@@ -31,7 +31,7 @@ class Documents:
         return {campaign.decode(): int(version) for campaign, version in versions.items()}
 
     async def read(self, campaign: str) -> Document | None:
-        """The published document, None where there is none. Raises DocumentUnreadable."""
+        """The published document, None if there is none. Raises DocumentUnreadable."""
         key = keys.document(campaign)
         body = await self._calls.one(key, lambda client: client.get(key))
         try:

@@ -25,9 +25,9 @@ Command = tuple[str | int, ...]
 
 
 async def durability_gaps(client: Redis, *, replicated: bool) -> list[str]:
-    """Why this server does not keep its mode's promise, one sentence a reason; empty where it does.
+    """Why this server does not keep its mode's promise, one sentence a reason; empty if it does.
 
-    Raises StoreError where the server does not answer, or refuses to tell.
+    Raises StoreError if the server does not answer, or refuses to tell.
     """
     with mapped():
         settings = await client.config_get(*DURABLE_SETTINGS)

@@ -62,7 +62,7 @@ local function decide(mark, indexes, width, quota)
   return mark, fresh, table.concat(statuses)
 end
 
--- Decide every ballot without writing. Returns nil where the bytes do not fit or hold too many likes, else
+-- Decide every ballot without writing. Returns nil where the bytes do not fit or hold too many likes, otherwise
 -- the voters' keys, fields and marks, which of them changed, likes per index, the bytes for the ledger, and the reply.
 -- Ballots one after another of which all likes are new go into the ledger in one piece, as they came.
 local function decide_all(ballots, prefix, width, quota, buckets)
@@ -144,7 +144,7 @@ end
 
 -- Open a shard, or give an open shard other rules.
 -- KEYS  gate      ARGV  the packed rules, 'first' (open where there is no gate) or 'again' (only where it is open)
--- Returns OK.  Errors, nothing written: SHUT closed for good, UNGATED 'again' on a shard that has no gate,
+-- Returns OK.  Errors, nothing written: SHUT closed permanently, UNGATED 'again' on a shard that has no gate,
 --   OLDER the shard has rules of a later version.
 local function open_v1(keys, args)
   local gate = redis.call('GET', keys[1])
@@ -158,7 +158,7 @@ local function open_v1(keys, args)
   return redis.status_reply('OK')
 end
 
--- Close a shard for good; again changes nothing.
+-- Close a shard permanently; again changes nothing.
 -- KEYS  gate      Returns OK.
 local function close_v1(keys)
   redis.call('SET', keys[1], CLOSED)
@@ -174,7 +174,7 @@ local function ungate_v1(keys)
   return 1
 end
 
--- Remove keys of a shard that takes no likes, so that it can be written anew.
+-- Remove keys of a shard that takes no likes, so that it can be written again.
 -- KEYS  gate, then at most 1,000 keys of the shard      Returns the number removed.
 -- Errors, nothing written: GATED the shard is open.
 local function clear_v1(keys)

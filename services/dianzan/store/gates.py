@@ -39,7 +39,7 @@ class Gates:
     async def open(self, document: Document, shards: Iterable[Shard], *, first: bool) -> None:
         """Open these shards by the document's rules.
 
-        Raises StoreError where a shard is closed, has rules of a later version, or lacks its gate and this is not the
+        Raises StoreError if a shard is closed, has rules of a later version, or lacks its gate and this is not the
         `first` time; shards already reached stay as they are.
         """
         gate, mode = pack_gate(document), "first" if first else "again"

@@ -22,7 +22,7 @@ def source() -> str:
 
 
 async def version(client: Redis) -> int | None:
-    """The version of the loaded library, None where there is none."""
+    """The version of the loaded library, None if there is none."""
     with mapped():
         try:
             return int(await client.fcall_ro("version_v1", 0))

@@ -18,7 +18,7 @@ _KEYS_PER_UNLINK: Final = 1_000
 
 
 class Marks:
-    """Raises StoreAway where the store does not answer; what a voter waits for raises StoreUnavailable then."""
+    """Raises StoreAway if the store does not answer; what a voter waits for raises StoreUnavailable then."""
 
     def __init__(self, calls: StoreCalls) -> None:
         self._calls = calls

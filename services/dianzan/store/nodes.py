@@ -127,7 +127,7 @@ class StoreNodes:
         return [Node(address, self._client(address)) for address in addresses]
 
     def of(self, key: str) -> Node:
-        """The server that holds a key. Raises StoreAway where none is known."""
+        """The server that holds a key. Raises StoreAway if none is known."""
         address = self._serving(key)
         if address is None:
             raise StoreAway("No server of the cluster is known to hold this key.")
@@ -150,7 +150,7 @@ class StoreNodes:
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Learn which server holds which slot now. Raises StoreAway where no node can tell.
+        """Learn which server holds which slot now. Raises StoreAway if no node can tell.
 
         A node in a minority knows that it is (`cluster_state:fail`) and is not believed; nodes are asked in random
         order, so that one with an old map is not asked for ever.

@@ -10,7 +10,7 @@ from dianzan.store.calls import StoreCalls
 
 
 class Rates:
-    """Raises StoreUnavailable where the store does not answer: a voter waits for it."""
+    """Raises StoreUnavailable if the store does not answer: a voter waits for it."""
 
     def __init__(self, calls: StoreCalls) -> None:
         self._calls = calls

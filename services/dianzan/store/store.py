@@ -75,7 +75,7 @@ class Store:
     async def clear(self, shard: Shard) -> None:
         """Remove what a shard may still hold except gate and stream: counts, people, all marks, and entries kept.
 
-        Raises StoreError where the shard is open.
+        Raises StoreError if the shard is open.
         """
         gate, stream = keys.gate(shard), keys.stream(shard)
         pattern = keys.tag(shard).replace("{", r"\{") + ":*"

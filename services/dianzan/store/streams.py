@@ -13,7 +13,7 @@ RawEntry = tuple[bytes, dict[bytes, bytes]]  # stream entry id, its fields
 
 
 class Streams:
-    """Raises StoreAway where the store does not answer, StoreError where it refuses."""
+    """Raises StoreAway if the store does not answer, StoreError if it refuses."""
 
     def __init__(self, calls: StoreCalls) -> None:
         self._calls = calls
@@ -48,9 +48,9 @@ class Streams:
         return int(await self._calls.held(stream, lambda asked: asked.xlen(stream)))
 
     async def backlog(self, shards: Sequence[Shard]) -> list[int | None]:
-        """Entries waiting in each shard's stream, None where its server does not answer.
+        """Entries waiting in each shard's stream, None if its server does not answer.
 
-        Raises StoreAway where none answers.
+        Raises StoreAway if none answers.
         """
         names = list(map(keys.stream, shards))
         return await self._calls.each(names, lambda pipeline, name: pipeline.xlen(name), partly=True)

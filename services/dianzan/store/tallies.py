@@ -14,7 +14,7 @@ from dianzan.store.calls import StoreCalls
 
 
 class Tallies:
-    """Raises StoreAway where the store does not answer, StoreFull where an estimate finds no memory."""
+    """Raises StoreAway if the store does not answer, StoreFull if an estimate finds no memory."""
 
     def __init__(self, calls: StoreCalls) -> None:
         self._calls = calls

@@ -46,7 +46,7 @@ class _Waiting(msgspec.Struct):
 # The hot path. A request puts its ballot into the queue and is called back by a future; one task owns the connection:
 #
 #   1. wait for the first ballot
-#   2. take the oldest half of the queue: at least BALLOTS_PER_BATCH_MIN ballots where there are as many, at most
+#   2. take the oldest half of the queue: at least BALLOTS_PER_BATCH_MIN ballots if there are as many, at most
 #      BALLOTS_PER_BATCH_MAX, and about LIKES_PER_BATCH_MAX likes. All of it would leave this process without work
 #      until the store has answered: a fifth of its time at 256 connections
 #   3. one call per (campaign, shard), split so that a call holds at most LIKES_PER_CALL_MAX likes

@@ -109,7 +109,7 @@ class Likes:
             decided.add_done_callback(partial(self._decided, asked))
 
     def _queued(self, asked: _Asked) -> asyncio.Future[Decision] | None:
-        """None where no candidate is known."""
+        """None if no candidate is known."""
         document, index_of = asked.document, asked.document.index_of
         indexes = [index_of[code] for code in asked.codes if code in index_of]
         if not indexes:

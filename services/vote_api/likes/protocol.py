@@ -124,7 +124,7 @@ class LikeProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def client_of(self, headers: Headers) -> str:
-        """Who asks: the peer, or whom a trusted proxy says it asks for; empty where there is no address."""
+        """Who asks: the peer, or whom a trusted proxy says it asks for; empty if there is no address."""
         if self._proxies is not None:
             forwarded = b", ".join([value for name, value in headers if name == b"x-forwarded-for"])
             if forwarded:

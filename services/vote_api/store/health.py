@@ -22,9 +22,9 @@ DURABILITY_EVERY_S: Final = 10.0
 class Health:
     """What the last looks at one server have found; a server nobody has looked at is away."""
 
-    away: str = "has not been checked yet"  # why it does not answer, empty where it does
+    away: str = "has not been checked yet"  # why it does not answer, empty if it does
     not_durable: list[str] = field(default_factory=list)  # promises it does not keep
-    full: str = ""  # what there is too much of, empty where there is room
+    full: str = ""  # what there is too much of, empty if there is room
     checked_s: float = float("-inf")
 
     @property
@@ -67,12 +67,12 @@ class HealthCheck:
             health.away = f"does not answer: {error.reason}"
 
     async def check_promise(self, node: Node, health: Health) -> None:
-        """Renew whether a server keeps the promise. Raises StoreError where it does not answer."""
+        """Renew whether a server keeps the promise. Raises StoreError if it does not answer."""
         health.not_durable = await durability.durability_gaps(node.client, replicated=self._replicated)
         health.away, health.checked_s = "", time.monotonic()
 
     async def _fullness(self, node: Node, streams: Sequence[str]) -> str:
-        """What there is too much of: memory, disk, or likes that wait for the ledger. Empty where there is room."""
+        """What there is too much of: memory, disk, or likes that wait for the ledger. Empty if there is room."""
         room = await durability.room(node.client, streams)
         metrics.STORE_MEMORY_SHARE.labels(node.address).set(room.memory)
         metrics.BACKLOG_BYTES.labels(node.address).set(room.backlog)
