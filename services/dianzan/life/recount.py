@@ -38,7 +38,7 @@ class Recount:
 
     @property
     def store_is_behind(self) -> bool:
-        """Whether the store has lost likes. It counts a like before the ledger does, so it is never behind by itself."""
+        """Whether the store has lost likes: it counts each before the ledger does, so it is not behind by itself."""
         return any(self.store.get(index, 0) < likes for index, likes in self.ledger.items())
 
     def differences(self) -> str:
