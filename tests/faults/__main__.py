@@ -25,7 +25,7 @@ from tests.faults.scenarios import every
 from tests.faults.world import World
 
 CYCLE_S_MAX = 240.0
-SHARED_MIN = 10  # scenarios that are worth the start of another world
+SHARED_MIN = 12  # scenarios that are worth the start of another world
 
 
 def main() -> int:

@@ -43,6 +43,15 @@ class Connection:
         return self._streams
 
 
+async def get(port: int, path: str) -> tuple[int, Any]:
+    """One request on a connection of its own: status and decoded JSON. Raises OSError or EOFError if not answered."""
+    connection = Connection(port)
+    try:
+        return await connection.ask("GET", path)
+    finally:
+        connection.close()
+
+
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], Any]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from dianzan.domain import wire
@@ -19,7 +20,7 @@ from tests.support.wait import until
 
 REPEATS = 0.10  # of the attempts: a like asked before, by the same voter
 ELSEWHERE = 0.05  # of the attempts: the same through another API process
-RESOLVING = 8  # voters who ask again at once
+RESOLVING = 24  # voters who ask again at once, as many as are at work
 ANSWER_S_MAX = 12.0  # above everything the service itself waits for
 # Refusals that say that nothing was counted; every other 5xx is unknown.
 REFUSALS = frozenset({"store_unsafe", "overloaded", "clock_skewed", "rules_moved"})
@@ -72,7 +73,7 @@ class Load:
         self._going.clear()
 
         async def heard() -> bool:
-            return all(attempt.heard is not None for attempt in self.journal.attempts)
+            return all(attempt.heard is not None for attempt in self.attempts)
 
         await until(heard, within_s=2 * ANSWER_S_MAX, what="every voter is answered")
         try:
@@ -82,12 +83,21 @@ class Load:
 
     async def like(self, api: int, subject: bytes, *codes: str) -> Attempt:
         """One attempt of a named voter, over a connection of its own."""
-        connections = [Connection(port) for port in self._ports]
-        try:
+        with self._connected() as connections:
             return await self.ask(connections, api, self.document.key.voter_hash("device", subject), codes)
-        finally:
-            for connection in connections:
-                connection.close()
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Every attempt so far, in order."""
+        return self.journal.attempts
+
+    def since(self, began_s: float, *apis: int) -> list[Attempt]:
+        """What was asked after an instant, of these API processes or of all."""
+        return [a for a in self.attempts if a.asked_s > began_s and (not apis or a.api in apis)]
+
+    def waiting(self, api: int) -> list[Attempt]:
+        """What one API process was asked and has not answered."""
+        return [a for a in self.attempts if a.heard is None and a.api == api]
 
     async def until_liked(self, likes: int, *, within_s: float = 30.0) -> None:
         """Wait for that many more answers of 200."""
@@ -98,9 +108,35 @@ class Load:
 
         await until(reached, within_s=within_s, what=f"{likes} more requests are answered")
 
+    async def until_unknown(self, more_than: int) -> None:
+        """Wait until more attempts than these were not told their outcome."""
+
+        async def unheard() -> bool:
+            return self.unknown > more_than
+
+        await until(unheard, within_s=15, what="a voter does not know")
+
+    async def until_told(
+        self,
+        code: str,
+        *,
+        times: int = 1,
+        apis: Sequence[int] = (0, 1),
+        since_s: float | None = None,
+        within_s: float = 15.0,
+    ) -> None:
+        """Wait until what is asked from now on was refused with this code, so often by each of these API processes."""
+        began_s = time.monotonic() if since_s is None else since_s
+
+        async def told() -> bool:
+            codes = Counter(a.api for a in self.since(began_s) if a.code == code)
+            return all(codes[api] >= times for api in apis)
+
+        await until(told, within_s=within_s, what=f"voters are told {code} by API processes {apis}")
+
     def answered(self, *, since_s: float = 0.0, api: int | None = None) -> int:
         """Answers of 200 to what was asked after an instant, of one API process or all."""
-        return sum(a.heard is Heard.ok and a.asked_s >= since_s and api in (None, a.api) for a in self.journal.attempts)
+        return sum(a.heard is Heard.ok and a.asked_s >= since_s and api in (None, a.api) for a in self.attempts)
 
     async def serving_again(self, healed_s: float, *, apis: Sequence[int], within_s: float) -> float:
         """Seconds from the heal until each of these API processes, and each shard, has answered later requests."""
@@ -109,7 +145,7 @@ class Load:
         first: dict[str, float] = {}
 
         async def served() -> bool:
-            for a in self.journal.attempts:
+            for a in self.attempts:
                 if a.heard is Heard.ok and a.asked_s >= healed_s:
                     for served in (f"api {a.api}", f"shard {wire.shard_of(a.voter, shards)}"):
                         first.setdefault(served, a.heard_s)
@@ -121,7 +157,7 @@ class Load:
     async def resolve(self, *, within_s: float = 60.0) -> None:
         """Ask again for everything unknown until each like has an answer, or the campaign is over."""
         deadline = time.monotonic() + within_s
-        while (left := unresolved(self.journal.attempts)) and not self._over:
+        while (left := unresolved(self.attempts)) and not self._over:
             assert time.monotonic() < deadline, f"{len(left)} likes are still unknown after {within_s} s"
             by_voter: dict[bytes, list[str]] = {}
             for code, voter in sorted(left):
@@ -130,18 +166,16 @@ class Load:
             await asyncio.gather(*(self._resolve(waiting) for _ in range(RESOLVING)))
 
     async def _resolve(self, waiting: list[tuple[bytes, list[str]]]) -> None:
-        connections = [Connection(port) for port in self._ports]
-        while waiting and not self._over:
-            voter, codes = waiting.pop()
-            attempt = await self.ask(connections, 0, voter, codes[: self._quota])
-            if attempt.heard is not Heard.ok:
-                await asyncio.sleep(0.1)  # as a voter's phone waits
-        for connection in connections:
-            connection.close()
+        with self._connected() as connections:
+            while waiting and not self._over:
+                voter, codes = waiting.pop()
+                attempt = await self.ask(connections, 0, voter, codes[: self._quota])
+                if attempt.heard is not Heard.ok:
+                    await asyncio.sleep(0.1)  # as a voter's phone waits
 
     @property
     def _over(self) -> bool:
-        return self.journal.attempts[-1].code == "closed"
+        return self.attempts[-1].code == "closed"
 
     async def ask(self, connections: Sequence[Connection], api: int, voter: bytes, codes: Sequence[str]) -> Attempt:
         """One attempt, noted before and after."""
@@ -174,26 +208,34 @@ class Load:
     @property
     def acknowledged(self) -> int:
         """Likes that were answered counted or already liked."""
-        return len(acknowledged(self.journal.attempts))
+        return len(acknowledged(self.attempts))
 
     @property
     def unknown(self) -> int:
         """Attempts whose outcome was not told."""
-        return sum(a.heard is Heard.unknown for a in self.journal.attempts)
+        return sum(a.heard is Heard.unknown for a in self.attempts)
 
     # ---- one voter after another ------------------------------------------------------------------------------------
 
     async def _work(self, rng: random.Random) -> None:
-        connections = [Connection(port) for port in self._ports]
         await asyncio.sleep(rng.random() * self._pause_s)
-        while not self._stopping:
-            await self._going.wait()
-            began_s = time.monotonic()
-            voter, codes, api = self._choose(rng)
-            await self.ask(connections, api, voter, codes)
-            await asyncio.sleep(max(0.0, self._pause_s - (time.monotonic() - began_s)))
-        for connection in connections:
-            connection.close()
+        with self._connected() as connections:
+            while not self._stopping:
+                await self._going.wait()
+                began_s = time.monotonic()
+                voter, codes, api = self._choose(rng)
+                await self.ask(connections, api, voter, codes)
+                await asyncio.sleep(max(0.0, self._pause_s - (time.monotonic() - began_s)))
+
+    @contextmanager
+    def _connected(self) -> Iterator[list[Connection]]:
+        """Connections of one voter, to each API process."""
+        connections = [Connection(port) for port in self._ports]
+        try:
+            yield connections
+        finally:
+            for connection in connections:
+                connection.close()
 
     def _choose(self, rng: random.Random) -> tuple[bytes, tuple[str, ...], int]:
         api = rng.randrange(len(self._ports))

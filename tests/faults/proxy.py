@@ -1,7 +1,7 @@
 """A TCP proxy on a link of the system, which breaks as told.
 
-It cuts (RST), refuses, delays, throttles, stalls (at once, or at a request that is waited for), half-closes, leaves
-connections half-open, and swallows the replies to requests that are executed.
+It cuts (RST), refuses, delays, stalls (at once, or at a request that is waited for), half-closes, leaves connections
+half-open, and swallows the replies to requests that are executed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import urlsplit, urlunsplit
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 
@@ -26,12 +27,23 @@ class Mode(StrEnum):
 
 
 @dataclass(eq=False)
+class Awaited:
+    """A request at which a link changes: `met` once it comes by, `executed` once its reply has been swallowed."""
+
+    request: bytes
+    mode: Mode
+    met: asyncio.Event = field(default_factory=asyncio.Event)
+    executed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(eq=False)
 class _Connection:
     """One carried connection: the client's side of it and, once it is open, the server's."""
 
     here: asyncio.StreamWriter
     there: asyncio.StreamWriter | None = None
     forsaken: bool = False  # the server's side is gone, and the client has not been told
+    carried: Awaited | None = None  # the request that was waited for and came by here
 
     @property
     def writers(self) -> list[asyncio.StreamWriter]:
@@ -39,19 +51,19 @@ class _Connection:
 
 
 class Proxy:
-    """Carries one link. `delay_s` is added to every piece in both directions; `bytes_per_s` bounds each direction of a
-    connection, 0 for no bound. `held` counts the pieces that a stall holds back now.
+    """Carries one link. `delay_s` is added to every piece in both directions. `held` counts the pieces that a stall
+    holds back now, `opened` the connections that have reached the server so far.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
         self.delay_s = 0.0
-        self.bytes_per_s = 0.0
         self.held = 0
+        self.opened = 0
         self._mode = Mode.carry
         self._moving = asyncio.Event()
         self._moving.set()
-        self._awaited: tuple[bytes, Mode, asyncio.Event] | None = None
+        self._awaited: Awaited | None = None
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -61,6 +73,15 @@ class Proxy:
         """Listen on a free port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1_024)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    @classmethod
+    async def before(cls, url: str) -> tuple[Proxy, str]:
+        """A proxy before the server of an address, and the address to use instead."""
+        parts = urlsplit(url)
+        proxy = cls(parts.hostname or "127.0.0.1", parts.port or 0)
+        await proxy.start()
+        login = parts.netloc.rpartition("@")[0]
+        return proxy, urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}"))
 
     async def aclose(self) -> None:
         """Close every connection and the listener."""
@@ -81,16 +102,15 @@ class Proxy:
         if mode is Mode.refuse:
             self.cut()
 
-    def set_at(self, request: bytes, mode: Mode) -> asyncio.Event:
-        """Change what happens once these bytes come by, for them already: a stall holds them back. The event tells."""
-        event = asyncio.Event()
-        self._awaited = (request, mode, event)
-        return event
+    def set_at(self, request: bytes, mode: Mode) -> Awaited:
+        """Change what happens once these bytes come by, for them already: a stall holds them back."""
+        self._awaited = Awaited(request, mode)
+        return self._awaited
 
     def heal(self) -> None:
         """Carry everything again, on new connections: what was swallowed cannot come back."""
         broken = self._mode in (Mode.deaf, Mode.stall) or any(each.forsaken for each in self._connections)
-        self.delay_s = self.bytes_per_s = 0.0
+        self.delay_s = 0.0
         self._awaited = None
         if broken:
             self.cut()
@@ -129,6 +149,7 @@ class Proxy:
             if self._mode is Mode.refuse:
                 return
             back, connection.there = await asyncio.open_connection(*self.target)
+            self.opened += 1
             pumps = [
                 asyncio.create_task(self._pump(connection, reader, connection.there, is_reply=False)),
                 asyncio.create_task(self._pump(connection, back, writer, is_reply=True)),
@@ -150,21 +171,21 @@ class Proxy:
         self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reply: bool
     ) -> None:
         while data := await reader.read(65_536):
-            if self._awaited is not None and not is_reply and self._awaited[0] in data:
-                _request, mode, event = self._awaited
-                self._awaited = None
-                self.set(mode)
-                event.set()
-            await self._pause(len(data))
+            if self._awaited is not None and not is_reply and self._awaited.request in data:
+                connection.carried, self._awaited = self._awaited, None
+                self.set(connection.carried.mode)
+                connection.carried.met.set()
+            await self._pause()
+            if is_reply and self._mode is Mode.deaf and connection.carried is not None:
+                connection.carried.executed.set()
             if (is_reply and self._mode is Mode.deaf) or connection.forsaken:
                 continue
             writer.write(data)
             await writer.drain()
 
-    async def _pause(self, size: int) -> None:
-        delay_s = self.delay_s + (size / self.bytes_per_s if self.bytes_per_s else 0.0)
-        if delay_s:
-            await asyncio.sleep(delay_s)
+    async def _pause(self) -> None:
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
         self.held += 1
         try:
             await self._moving.wait()

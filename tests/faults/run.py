@@ -6,10 +6,12 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from dianzan.domain.campaign import Document
+from dianzan.domain.errors import DianzanError
+from dianzan.ledger.records import StoredCampaign
 from tests.faults.checker import Violation, check
 from tests.faults.load import Load
 from tests.faults.world import World
@@ -39,6 +41,22 @@ class Run:
     @property
     def campaign(self) -> str:
         return self.document.rules.id
+
+    async def stored(self) -> StoredCampaign:
+        """The campaign as the ledger has it."""
+        return await self.world.stores.lifecycle.stored(self.campaign)
+
+    async def flushed(self) -> int:
+        """Likes that the ledger counts now."""
+        return sum((await self.world.stores.ledger.recounts.counts(await self.stored())).values())
+
+    async def until_flushed(self, more_than: int, *, what: str) -> None:
+        """Wait until the ledger counts more likes than these."""
+
+        async def grown() -> bool:
+            return await self.flushed() > more_than
+
+        await until(grown, within_s=15, what=what)
 
     def healed(self, *apis: int) -> None:
         """From now on every API process (or those named) must serve again within `serving_s_max`."""
@@ -104,6 +122,8 @@ async def run_cycle(world: World, fault: Fault, rng: random.Random, *, likes: in
         violations.append(Violation("slow", f"serving again took {serving_s:.1f} s of {run.serving_s_max:.0f}"))
     if not violations:
         journal.unlink()
+        with suppress(DianzanError):  # it would only stay published, and cost the workers of later cycles a look
+            await world.stores.sealer.seal(document.rules.id, drain_s_max=1)
     return Outcome(load.acknowledged, load.unknown, serving_s, violations)
 
 

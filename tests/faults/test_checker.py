@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -48,139 +47,75 @@ def truth(ledger: list[Identity] | None = None) -> Truth:
     return Truth(QUOTA, receipt_of, rows, likes, likes, published)
 
 
-def kinds(attempts: list[Attempt], found: Truth) -> set[str]:
-    return {violation.kind for violation in check(attempts, found)}
+PUBLISHED, END = truth().published[:2], truth().published[-1]
+DIP = replace(truth(), published=[*PUBLISHED, (2.0, {"c01": 0, "c02": 0}), END])
+RECORD = [(code, receipt_of(code, voter)) for code, voter in truth().ledger]
+UNHEARD = [each for each in journal() if each.voter != BEN or each.heard is Heard.unknown]
 
 
-def test_an_honest_run_breaks_no_promise() -> None:
-    found = replace(truth(), sealed_s=6.5, undurable=[(2.9, 4.1)], record=[])
-    found.record = [("c01", "c01-ben"), ("c01", "c01-ann"), ("c02", "c02-ann")]
-    assert check(journal(), found) == []
+def with_row(code: str, voter: bytes) -> Truth:
+    return truth([*truth().ledger, (code, voter)])
 
 
-def test_an_acknowledged_like_that_is_in_no_ledger_is_lost() -> None:
-    assert "lost" in kinds(journal(), truth([("c02", ANN), ("c01", BEN)]))
-
-
-def test_a_like_acknowledged_only_to_a_repeat_is_lost_as_well() -> None:
-    assert "lost" in kinds(journal(), truth([("c01", ANN), ("c02", ANN)]))
-
-
-def test_two_rows_of_one_like_are_double() -> None:
-    assert "double" in kinds(journal(), truth([("c01", ANN), ("c01", ANN), ("c02", ANN), ("c01", BEN)]))
-
-
-@pytest.mark.parametrize("where", ["counts", "store"])
-def test_a_count_above_the_rows_is_double(where: str) -> None:
-    found = truth()
-    setattr(found, where, {**found.counts, "c01": 3})
-    assert kinds(journal(), found) == {"double", "unequal"}
-
-
-def test_a_like_that_two_answers_call_counted_is_double() -> None:
-    attempts = [*journal(), attempt(ANN, 7.0, Heard.ok, c01="counted")]
-    assert kinds(attempts, truth()) == {"double"}
-
-
-def test_a_row_that_nobody_asked_for_is_invented() -> None:
-    assert "invented" in kinds(journal(), truth([*truth().ledger, ("c03", b"zoe")]))
-
-
-@pytest.mark.parametrize("where", ["counts", "store"])
-def test_a_count_below_the_rows_is_unequal(where: str) -> None:
-    found = truth()
-    setattr(found, where, {**found.counts, "c01": 1})
-    assert kinds(journal(), found) == {"unequal"}
-
-
-def test_published_numbers_that_do_not_come_to_the_ledger_are_unequal() -> None:
-    found = truth()
-    assert kinds(journal(), replace(found, published=found.published[:-1])) == {"unequal"}
-
-
-def test_a_like_that_was_certainly_refused_and_stands_in_the_ledger_is_unequal() -> None:
-    assert kinds(journal(), truth([*truth().ledger, ("c02", EVE)])) == {"unequal"}
-
-
-def test_a_like_over_the_quota_that_stands_in_the_ledger_breaks_both() -> None:
-    assert kinds(journal(), truth([*truth().ledger, ("c03", ANN)])) == {"unequal", "quota"}
-
-
-def test_a_like_that_stays_unknown_may_be_in_the_ledger_or_not() -> None:
-    attempts = [each for each in journal() if each.voter != BEN or each.heard is Heard.unknown]
-    assert kinds(attempts, truth()) == set()
-    assert kinds(attempts, truth([("c01", ANN), ("c02", ANN)])) == set()
-
-
-def test_a_published_number_that_falls_is_found_even_where_it_rises_again() -> None:
-    found = truth()
-    published = [*found.published[:2], (2.0, {"c01": 0, "c02": 1}), found.published[2]]
-    assert kinds(journal(), replace(found, published=published)) == {"fell"}
-
-
-def test_a_published_number_may_fall_only_while_the_ledger_lacks_likes() -> None:
-    found = truth()
-    published = [*found.published[:2], (2.0, {"c01": 0, "c02": 0}), found.published[2]]
-    dips = replace(found, published=published)
-    assert kinds(journal(), replace(dips, lacking=[(1.8, 3.0)])) == set()
-    assert kinds(journal(), replace(dips, lacking=[(2.5, 3.0)])) == {"fell"}
-
-
-def test_a_published_number_that_is_less_after_the_ledger_lacked_likes_has_fallen() -> None:
-    found = truth()
-    published = [*found.published[:2], (2.0, {"c01": 0, "c02": 0}), (4.0, {"c01": 0, "c02": 1}), found.published[2]]
-    assert kinds(journal(), replace(found, published=published, lacking=[(1.8, 3.0)])) == {"fell"}
-
-
-def test_a_candidate_that_vanishes_from_the_published_numbers_has_fallen() -> None:
-    found = truth()
-    published = [*found.published[:2], (2.0, {"c01": 1}), found.published[2]]
-    assert kinds(journal(), replace(found, published=published)) == {"fell"}
-
-
-def test_a_number_published_before_anybody_asked_exceeds() -> None:
-    found = truth()
-    published = [(1.5, {"c01": 2, "c02": 1}), found.published[2]]  # Ben's like was asked for at 3.0
-    assert kinds(journal(), replace(found, published=published)) == {"exceeded"}
-
-
-@pytest.mark.parametrize("receipt", ["c01-ben", None])
-def test_a_receipt_of_somebody_else_or_none_at_all_is_found(receipt: str | None) -> None:
+def with_receipt(receipt: str | None) -> list[Attempt]:
     attempts = journal()
     attempts[1].results["c01"] = ("already_liked", receipt)
-    assert kinds(attempts, truth()) == {"receipt"}
-
-
-def test_a_like_that_was_asked_after_the_close_must_not_be_counted() -> None:
-    assert kinds(journal(), replace(truth(), sealed_s=-1.0)) == {"sealed"}
-
-
-def test_a_like_asked_before_the_close_and_answered_after_it_may_be_counted() -> None:
-    assert kinds(journal(), replace(truth(), sealed_s=0.5)) == set()
-
-
-def test_an_answer_of_200_while_nothing_is_durable_is_found() -> None:
-    assert kinds(journal(), replace(truth(), undurable=[(4.9, 6.1)])) == {"undurable"}
-
-
-@pytest.mark.parametrize("interval", [(5.1, 7.0), (4.0, 5.9)])
-def test_an_answer_to_what_began_or_ended_outside_is_not(interval: tuple[float, float]) -> None:
-    assert kinds(journal(), replace(truth(), undurable=[interval])) == set()
+    return attempts
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("what", "attempts", "found", "kinds"),
     [
-        lambda record: record.pop(),
-        lambda record: record.append(("c03", "c03-eve")),
-        lambda record: record.append(record[0]),
+        ("an honest run", journal(), replace(truth(), sealed_s=6.5, undurable=[(2.9, 4.1)], record=RECORD[::-1]), ""),
+        ("an acknowledged like in no ledger", journal(), truth([("c02", ANN), ("c01", BEN)]), "lost"),
+        ("a like acknowledged only to a repeat", journal(), truth([("c01", ANN), ("c02", ANN)]), "lost"),
+        ("two rows of one like", journal(), with_row("c01", ANN), "double exceeded"),
+        ("counts above the rows", journal(), replace(truth(), counts={**truth().counts, "c01": 3}), "double unequal"),
+        ("a store above the rows", journal(), replace(truth(), store={**truth().store, "c01": 3}), "double unequal"),
+        ("counts below the rows", journal(), replace(truth(), counts={**truth().counts, "c01": 1}), "unequal"),
+        ("a store below the rows", journal(), replace(truth(), store={**truth().store, "c01": 1}), "unequal"),
+        ("two answers of counted", [*journal(), attempt(ANN, 7.0, Heard.ok, c01="counted")], truth(), "double"),
+        ("a row that nobody asked for", journal(), with_row("c03", b"zoe"), "invented unequal"),
+        ("published below the ledger", journal(), replace(truth(), published=PUBLISHED), "unequal"),
+        ("a refused like in the ledger", journal(), with_row("c02", EVE), "unequal"),
+        ("a like over the quota in the ledger", journal(), with_row("c03", ANN), "quota unequal"),
+        ("a like that stays unknown, in the ledger", UNHEARD, truth(), ""),
+        ("a like that stays unknown, in no ledger", UNHEARD, truth([("c01", ANN), ("c02", ANN)]), ""),
+        ("a published number that falls, and rises again", journal(), DIP, "fell"),
+        ("a number that falls while the ledger lacks likes", journal(), replace(DIP, lacking=[(1.8, 3.0)]), ""),
+        ("a number that falls before it lacks them", journal(), replace(DIP, lacking=[(2.5, 3.0)]), "fell"),
+        (
+            "a number that is less after the ledger lacked likes",
+            journal(),
+            replace(DIP, published=[*DIP.published[:-1], (4.0, {"c01": 0, "c02": 1}), END], lacking=[(1.8, 3.0)]),
+            "fell",
+        ),
+        (
+            "a candidate that vanishes from the published numbers",
+            journal(),
+            replace(truth(), published=[*PUBLISHED, (2.0, {"c01": 1}), END]),
+            "fell",
+        ),
+        (
+            "a number published before anybody asked: Ben's like was at 3.0",
+            journal(),
+            replace(truth(), published=[(1.5, {"c01": 2, "c02": 1}), END]),
+            "exceeded",
+        ),
+        ("a receipt of somebody else", with_receipt("c01-ben"), truth(), "receipt"),
+        ("no receipt at all", with_receipt(None), truth(), "receipt"),
+        ("a like asked after the close, and counted", journal(), replace(truth(), sealed_s=-1.0), "sealed"),
+        ("a like asked before the close, answered after it", journal(), replace(truth(), sealed_s=0.5), ""),
+        ("a 200 while nothing is durable", journal(), replace(truth(), undurable=[(4.9, 6.1)]), "undurable"),
+        ("a 200 to what was asked before", journal(), replace(truth(), undurable=[(5.1, 7.0)]), ""),
+        ("a 200 that was answered after", journal(), replace(truth(), undurable=[(4.0, 5.9)]), ""),
+        ("a public record that lacks a like", journal(), replace(truth(), record=RECORD[:-1]), "record"),
+        ("a public record with another", journal(), replace(truth(), record=[*RECORD, ("c03", "c03-eve")]), "record"),
+        ("a public record with one twice", journal(), replace(truth(), record=[*RECORD, RECORD[0]]), "record"),
     ],
-    ids=["lacks a like", "has another", "has one twice"],
 )
-def test_a_public_record_that_is_not_the_ledger_is_found(broken: Callable[[list[tuple[str, str]]], None]) -> None:
-    record = [(code, receipt_of(code, voter)) for code, voter in truth().ledger]
-    broken(record)
-    assert kinds(journal(), replace(truth(), record=record)) == {"record"}
+def test_what_the_checker_finds(what: str, attempts: list[Attempt], found: Truth, kinds: str) -> None:
+    assert " ".join(sorted({violation.kind for violation in check(attempts, found)})) == kinds, what
 
 
 def test_at_most_three_examples_of_a_kind_are_given() -> None:

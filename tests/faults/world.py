@@ -3,88 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-from loadtests.system import free_port, own_environment, start_service
+from loadtests.system import free_port, own_environment
+from redis.asyncio import Redis
 
 from dianzan.cli.stores import Stores, open_stores
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import StoreError
 from dianzan.life.recount import recount
+from dianzan.local.cluster import ValkeyCluster
 from dianzan.local.folder import database_url, redis_url
 from dianzan.local.postgres import PostgresServer
 from dianzan.local.server import Server
+from dianzan.local.standby import PostgresPair
 from dianzan.local.stores import StoreAddresses
 from dianzan.local.valkey import ValkeyServer
+from dianzan.store.nodes import open_client
 from tests.faults.checker import Truth
-from tests.faults.http import Connection
+from tests.faults.http import get
+from tests.faults.processes import Process, crash
 from tests.faults.proxy import Proxy
 from tests.support.client import candidates, rules
 from tests.support.wait import until
 
 ROSTER = 6
-STARTS_S_MAX = 30.0
 COMMAND_S_MAX = 60.0
 
 
-@dataclass
-class Process:
-    """One service: it may be killed, stopped for a while, and started again on its port with other settings."""
-
-    module: str
-    port: int
-    environment: Mapping[str, str]
-    log: Path
-    running: subprocess.Popen[bytes] | None = None
-
-    def start(self, *, module: str | None = None, **settings: str) -> None:
-        """Start it; `module` stands for the service in a control, `settings` are further environment."""
-        self.running = start_service(module or self.module, self.log, own_environment({**self.environment, **settings}))
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        assert self.running is not None
-        self.running.send_signal(number)
-
-    def kill(self) -> None:
-        """End it with SIGKILL."""
-        if self.running is not None:
-            self.running.kill()
-            self.running.wait()
-
-    async def ended(self, *, within_s: float = 30.0) -> int:
-        """Wait for its end; the exit code, negative for a signal."""
-
-        async def dead() -> bool:
-            return self.running is None or self.running.poll() is not None
-
-        await until(dead, within_s=within_s, what=f"{self.module} ends")
-        return self.running.returncode if self.running is not None else 0
-
-    async def answers(self, path: str = "/healthz", *, within_s: float = STARTS_S_MAX) -> None:
-        """Wait until it answers 200."""
-
-        async def served() -> bool:
-            connection = Connection(self.port)
-            try:
-                return (await connection.ask("GET", path))[0] == 200
-            except (OSError, EOFError):
-                assert self.running is None or self.running.poll() is None, self.log.read_text()[-2_000:]
-                return False
-            finally:
-                connection.close()
-
-        await until(served, within_s=within_s, what=f"{self.module} answers {path}")
+@asynccontextmanager
+async def sql(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """An operator's connection to a PostgreSQL, past every proxy."""
+    connection = await asyncpg.connect(url, ssl=False)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @dataclass
@@ -116,6 +78,20 @@ class World:
         return [*self.apis, *self.workers, *([self.results] if self.results else [])]
 
     @property
+    def valkey(self) -> Server:
+        """The only store server."""
+        [valkey] = self.store_servers
+        return valkey
+
+    def sql(self) -> AbstractAsyncContextManager[asyncpg.Connection[asyncpg.Record]]:
+        """An operator's connection to the ledger, past every proxy of a service."""
+        return sql(self.addresses.database_url)
+
+    def client(self, server: Server | None = None) -> Redis:
+        """An operator's client of a store server, past every proxy; to be used in `async with`."""
+        return open_client(redis_url((server or self.valkey).folder))
+
+    @property
     def voter_ports(self) -> list[int]:
         """Where voters reach each vote API: its proxy."""
         return [self.proxies[f"voters-api{n}"].port for n in range(len(self.apis))]
@@ -145,18 +121,15 @@ class World:
         await self.stores.lifecycle.create(wanted)
         await self.stores.lifecycle.import_candidates(wanted.id, candidates(ROSTER))
         document = await self.stores.lifecycle.publish(wanted.id)
-        for process in [*self.apis, *([self.results] if self.results else [])]:
-            await self._knows(process, wanted.id)
+        await asyncio.gather(
+            *(self._knows(process, wanted.id) for process in self.processes if process not in self.workers)
+        )
         return document
 
     async def published(self, campaign: str) -> dict[str, int]:
         """Likes per candidate as the results API gives them now. Raises OSError or EOFError where it gives none."""
         assert self.results is not None
-        connection = Connection(self.results.port)
-        try:
-            status, body = await connection.ask("GET", f"/v1/campaigns/{campaign}/results")
-        finally:
-            connection.close()
+        status, body = await get(self.results.port, f"/v1/campaigns/{campaign}/results")
         if status != HTTPStatus.OK:
             raise ConnectionError(f"the results API answers {status}")
         return {row["code"]: row["likes"] for row in body["results"]}
@@ -174,12 +147,13 @@ class World:
             return all(entries == 0 for entries in waiting)  # None: the shard's server does not answer
 
         await until(drained, within_s=within_s, what="the streams are empty")
-        total = sum((await self.stores.ledger.recounts.counts(stored)).values())
 
         async def shown() -> bool:
+            # Counted at each look: without its unique key a ledger still grows by what a late flush inserts again.
+            total = sum((await self.stores.ledger.recounts.counts(stored)).values())
             return sum((await self.published(stored.id)).values()) == total
 
-        await until(shown, within_s=within_s, what=f"{total} likes are published")
+        await until(shown, within_s=within_s, what="every like in the counts is published")
 
     async def truth(self, document: Document, published: list[tuple[float, Mapping[str, int]]]) -> Truth:
         """What the stores hold, and the last published numbers."""
@@ -199,24 +173,18 @@ class World:
 
     async def rows(self, number: int, url: str = "") -> list[tuple[int, bytes]]:
         """Candidate and voter of every row of a campaign, in the ledger or in that at `url`."""
-        connection = await asyncpg.connect(url or self.addresses.database_url, ssl=False)
-        try:
+        async with sql(url or self.addresses.database_url) as connection:
             found = await connection.fetch("SELECT candidate, voter FROM likes WHERE campaign = $1", number)
-        finally:
-            await connection.close()
         return [(row["candidate"], row["voter"]) for row in found]
 
     async def _knows(self, process: Process, campaign: str) -> None:
         path = f"/v1/campaigns/{campaign}" + ("" if process is self.results else "/likes/mine")
 
         async def known() -> bool:
-            connection = Connection(process.port)
             try:
-                return (await connection.ask("GET", path))[0] != 404
+                return (await get(process.port, path))[0] != HTTPStatus.NOT_FOUND
             except (OSError, EOFError):
                 return False
-            finally:
-                connection.close()
 
         await until(known, within_s=20, what=f"{process.module} knows campaign {campaign}")
 
@@ -225,9 +193,8 @@ class World:
         for proxy in self.proxies.values():
             proxy.heal()
         for server in [*self.store_servers, self.postgres]:
-            if server.death() is not None:
-                await asyncio.to_thread(server.kill)
-                await asyncio.to_thread(server.start)
+            if not server.is_running:
+                await crash(server)
         for process in self.processes:
             process.kill()
             process.start()
@@ -236,10 +203,8 @@ class World:
 
     async def proxy(self, name: str, url: str) -> str:
         """Put a proxy before an address; the address to use instead."""
-        parts = urlsplit(url)
-        proxy = self.proxies[name] = Proxy(parts.hostname or "127.0.0.1", parts.port or 0)
-        await proxy.start()
-        return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"))
+        self.proxies[name], address = await Proxy.before(url)
+        return address
 
     async def add(self, kind: str, name: str) -> Process:
         """Define one service; it is not started yet."""
@@ -259,49 +224,49 @@ class World:
 
 
 @asynccontextmanager
-async def single_world(folder: Path) -> AsyncIterator[World]:
-    """One Valkey, the one-node promise."""
-    valkey = ValkeyServer(folder / "valkey", 0, [])
-    async with _world(folder, [valkey], lambda: redis_url(valkey.folder), replicated=False) as world:
-        yield world
-
-
-@asynccontextmanager
-async def _world(
-    folder: Path, store_servers: list[Server], store_url: object, *, replicated: bool
-) -> AsyncIterator[World]:
-    postgres = PostgresServer(folder / "postgres", 0, [])
-    servers = [*store_servers, postgres]
+async def running(*servers: Server | ValkeyCluster | PostgresPair) -> AsyncIterator[None]:
+    """Servers that run for the length of the block; each is stopped, however far the start came."""
     try:
         for server in servers:
             await asyncio.to_thread(server.start)
-        assert callable(store_url)
-        addresses = StoreAddresses(store_url(), database_url(postgres.folder))
-        world = World(folder, store_servers, postgres, addresses, replicated)
-        async with serving(world):
-            yield world
+        yield
     finally:
         for server in reversed(servers):
             await asyncio.to_thread(server.stop)
 
 
+async def _nothing(_world: World) -> None:
+    """A world needs no preparation."""
+
+
 @asynccontextmanager
-async def serving(world: World) -> AsyncIterator[None]:
-    """The services of a world, from prepared stores to the last process ended."""
+async def serving(world: World, prepare: Callable[[World], Awaitable[None]] = _nothing) -> AsyncIterator[World]:
+    """A world whose services run for the length of the block; `prepare` is given them before any starts."""
     async with open_stores(world.addresses) as stores:
         world._stores = stores
         await stores.prepare()
         world.apis = [await world.add("vote_api", f"api{n}") for n in range(2)]
         world.workers = [await world.add("tally_worker", f"worker{n}") for n in range(2)]
         world.results = await world.add("results_api", "results")
+        await prepare(world)
         try:
             for process in world.processes:
                 process.start()
             for process in world.processes:
                 await process.answers()
-            yield
+            yield world
         finally:
             for process in world.processes:
                 process.kill()
             for proxy in world.proxies.values():
                 await proxy.aclose()
+
+
+@asynccontextmanager
+async def single_world(folder: Path, prepare: Callable[[World], Awaitable[None]] = _nothing) -> AsyncIterator[World]:
+    """One Valkey, the one-node promise."""
+    valkey, postgres = ValkeyServer(folder / "valkey", 0, []), PostgresServer(folder / "postgres", 0, [])
+    async with running(valkey, postgres):
+        addresses = StoreAddresses(redis_url(valkey.folder), database_url(postgres.folder))
+        async with serving(World(folder, [valkey], postgres, addresses), prepare) as world:
+            yield world

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-
-from redis.asyncio import Redis
 
 from dianzan.domain.errors import StoreError
 from dianzan.domain.shard import Shard
@@ -18,9 +15,8 @@ from dianzan.local.postgres import PostgresServer
 from dianzan.local.server import Server
 from dianzan.local.stores import StoreAddresses
 from dianzan.local.valkey import ValkeyServer
-from dianzan.store.nodes import open_client
 from tests.faults.proxy import Proxy
-from tests.faults.world import World, serving
+from tests.faults.world import World, running, serving
 from tests.support.wait import until
 
 
@@ -31,10 +27,6 @@ class PairWorld(World):
     primary: Server = field(kw_only=True)
     replica: Server = field(kw_only=True)
     copied_through: dict[str, Proxy] = field(default_factory=dict)
-
-    def client(self, server: Server) -> Redis:
-        """An operator's connection to one server; whoever asks for it closes it."""
-        return open_client(redis_url(server.folder))
 
     @property
     def replica_link(self) -> Proxy:
@@ -65,6 +57,13 @@ class PairWorld(World):
             await client.replicaof("NO", "ONE")
         self.primary, self.replica = self.replica, self.primary
 
+    async def fail_over(self) -> None:
+        """Lose the primary, promote its replica, and bring the old primary back as the new one's replica."""
+        await asyncio.to_thread(self.primary.kill)
+        await self.promote()
+        await asyncio.to_thread(self.replica.start)
+        await self.whole()
+
     async def whole(self) -> None:
         """Make the replica follow the primary again, and wait until its disk keeps up."""
         async with self.client(self.primary) as client:
@@ -91,57 +90,29 @@ class PairWorld(World):
 @asynccontextmanager
 async def pair_world(folder: Path) -> AsyncIterator[World]:
     """Two Valkey servers, one PostgreSQL, the replicated mode."""
-    async with _servers(folder, replicated=True) as world:
-        yield world
-
-
-@asynccontextmanager
-async def careless_pair_world(folder: Path) -> AsyncIterator[World]:
-    """The same, but the services believe in one node: nobody waits for the replica."""
-    async with _servers(folder, replicated=False) as world:
-        yield world
-
-
-@asynccontextmanager
-async def _servers(folder: Path, *, replicated: bool) -> AsyncIterator[World]:
     servers = [ValkeyServer(folder / name, 0, []) for name in ("valkey0", "valkey1")]
     postgres = PostgresServer(folder / "postgres", 0, [])
-    try:
-        for server in [*servers, postgres]:
-            make_folder(server.folder)
-        (servers[1].folder / "password").write_text(read_password(servers[0].folder))
-        for server in [*servers, postgres]:
-            await asyncio.to_thread(server.start)
-        async with _pair(folder, servers, postgres, replicated=replicated) as world:
-            yield world
-    finally:
-        for server in [postgres, *reversed(servers)]:
-            await asyncio.to_thread(server.stop)
-
-
-@asynccontextmanager
-async def _pair(
-    folder: Path, servers: Sequence[Server], postgres: PostgresServer, *, replicated: bool
-) -> AsyncIterator[PairWorld]:
-    direct = redis_url(servers[0].folder)
-    operator = Proxy("127.0.0.1", servers[0].port)
-    await operator.start()
-    parts = urlsplit(direct)
-    moving = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{operator.port}"))
-    addresses = StoreAddresses(moving, database_url(postgres.folder), replicated=replicated)
-    world = PairWorld(folder, list(servers), postgres, addresses, replicated, primary=servers[0], replica=servers[1])
-    world.proxies["operator-store"] = operator
     for server in servers:
-        link = world.copied_through[str(server.folder)] = Proxy("127.0.0.1", server.port)
-        await link.start()
-    async with world.client(servers[0]) as primary:
-        await primary.config_set("repl-diskless-sync-delay", "0")
-    await world.follow(servers[1], servers[0])
-    async with serving(world):
-        await world.whole()
-        yield world
-    for link in world.copied_through.values():
-        await link.aclose()
+        make_folder(server.folder)
+    (servers[1].folder / "password").write_text(read_password(servers[0].folder))
+    async with running(*servers, postgres):
+        operator, moving = await Proxy.before(redis_url(servers[0].folder))
+        addresses = StoreAddresses(moving, database_url(postgres.folder), replicated=True)
+        world = PairWorld(
+            folder, list(servers), postgres, addresses, replicated=True, primary=servers[0], replica=servers[1]
+        )
+        world.proxies["operator-store"] = operator
+        for server in servers:
+            link = world.copied_through[str(server.folder)] = Proxy("127.0.0.1", server.port)
+            await link.start()
+        async with world.client(servers[0]) as primary:
+            await primary.config_set("repl-diskless-sync-delay", "0")
+        await world.follow(servers[1], servers[0])
+        async with serving(world):
+            await world.whole()
+            yield world
+        for link in world.copied_through.values():
+            await link.aclose()
 
 
 def pair_of(world: World) -> PairWorld:

@@ -62,7 +62,7 @@ async def test_a_second_flush_adds_nothing(way: Way) -> None:
 
 async def test_a_worker_killed_between_commit_and_removal_costs_nothing(way: Way) -> None:
     await way.cast(*ballots(0, 100))
-    await way.killed(way.dies_before_removal)
+    await way.killed("flush.after_commit")
     assert await way.in_ledger() == EACH_OF_100
     assert len(await waiting(way.store, way.document)) == 4
 
@@ -77,7 +77,7 @@ async def test_a_worker_killed_before_commit_leaves_the_ledger_empty_and_the_str
     await way.cast(*ballots(0, 100))
     before = await waiting(way.store, way.document)
 
-    await way.killed(way.dies_before_commit)
+    await way.killed("flush.before_commit")
 
     assert await way.in_ledger() == {}
     assert await way.ledger.recounts.counts(way.campaign) == {}
@@ -239,7 +239,7 @@ async def test_any_order_of_casting_flushing_and_dying_counts_like_the_model(
         elif step == "two":
             await asyncio.gather(way.flush(), way.flush())
         else:
-            await way.killed(way.dies_before_commit if step == "early" else way.dies_before_removal)
+            await way.killed("flush.before_commit" if step == "early" else "flush.after_commit")
 
     await way.flush()
     await way.check(model.counts)

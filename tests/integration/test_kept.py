@@ -22,10 +22,9 @@ from dianzan.store import keys
 from dianzan.store.like_link import LikeLink
 from tally_worker.comparison import Comparison, Reconciler
 from tally_worker.flush import Consumer
-from tests.support.nodes import store_with
 from tests.support.store_state import bring_back, configured, dump
 from tests.support.wait import until
-from tests.support.way import DiesBeforeRemoval, Way, ballots, make_way
+from tests.support.way import Way, ballots, make_way
 
 SHARDS = 4
 LONG_S = 3_600
@@ -137,10 +136,10 @@ async def test_more_is_put_back_than_one_page_holds(
 
 
 async def test_a_worker_killed_before_removal_leaves_to_the_next_what_is_to_be_kept(
-    way: Way, valkey: Redis, keeper: Consumer, sql: asyncpg.Connection[asyncpg.Record]
+    way: Way, keeper: Consumer, sql: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await way.cast(*ballots(0, 40))
-    await way.killed(Consumer(store_with(valkey, DiesBeforeRemoval), way.ledger))
+    await way.killed("flush.after_commit")
     assert await kept_entries(way) == 0
     await way.flush(keeper)
     await lose(sql, way)

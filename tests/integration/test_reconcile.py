@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from dianzan.domain.errors import StoreAway
 from dianzan.domain.shard import Shard
 from dianzan.ledger.ledger import Ledger
-from dianzan.process import metrics
+from dianzan.process import background, metrics
 from dianzan.store import keys
 from dianzan.store.like_link import LikeLink
 from dianzan.store.store import Store
@@ -64,7 +64,7 @@ async def test_likes_that_wait_in_the_streams_are_no_difference(way: Way, reconc
 
 async def test_likes_committed_and_still_in_the_stream_are_no_difference(way: Way, reconciler: Reconciler) -> None:
     await way.cast(*ballots(0, 40))
-    await way.killed(way.dies_before_removal)
+    await way.killed("flush.after_commit")
 
     await reconciler.run_once()
 
@@ -245,5 +245,4 @@ async def _running(reconciler: Reconciler) -> AsyncIterator[asyncio.Event]:
     try:
         yield disturbed
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await background.stop(task)

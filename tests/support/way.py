@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 from redis.asyncio import Redis
 
 from dianzan.domain.campaign import Document
-from dianzan.domain.shard import Shard
-from dianzan.domain.wire import Entry
-from dianzan.ledger.flush import ShardFlush
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import StoredCampaign
 from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.recount import recount
 from dianzan.life.restore import Restorer
 from dianzan.life.seal import Sealer
+from dianzan.process import faults
+from dianzan.process.faults import FaultRaised
 from dianzan.store.like_link import LikeLink
 from dianzan.store.store import Store
-from dianzan.store.streams import Streams
 from tally_worker.flush import Consumer, Flush
 from tests.support.casting import Ballot, cast_many, voter
 from tests.support.client import candidates, rules
-from tests.support.nodes import one_server, store_with
-
-
-class Killed(Exception):
-    """The worker dies here."""
-
-
-class DiesBeforeRemoval(Streams):
-    """Their worker is killed between COMMIT and the removal from the stream."""
-
-    async def remove(self, shard: Shard, committed: Sequence[tuple[bytes, bytes]]) -> int:
-        raise Killed(shard, committed)
-
-
-class DiesBeforeCommit(Consumer):
-    """Its worker is killed when all is inserted and nothing committed."""
-
-    async def insert(self, flush: ShardFlush, shard: Shard, entries: Sequence[Entry]) -> int:
-        await super().insert(flush, shard, entries)
-        raise Killed
+from tests.support.nodes import one_server
 
 
 @dataclass(frozen=True)
@@ -57,8 +35,6 @@ class Way:
     document: Document
     campaign: StoredCampaign
     consumer: Consumer
-    dies_before_commit: Consumer
-    dies_before_removal: Consumer
 
     async def cast(self, *ballots: Ballot) -> int:
         """Cast and return how many likes were counted."""
@@ -68,12 +44,16 @@ class Way:
         """One round over all shards."""
         return [await (consumer or self.consumer).run_once(self.campaign, shard) for shard in self.campaign.shards]
 
-    async def killed(self, consumer: Consumer) -> None:
-        """One round by a worker that dies in each shard that has likes."""
-        for shard in self.campaign.shards:
-            if any(await self.store.streams.backlog([shard])):
-                with pytest.raises(Killed):
-                    await consumer.run_once(self.campaign, shard)
+    async def killed(self, point: str) -> None:
+        """One round by a worker that dies at a fault point, in each shard that has likes."""
+        try:
+            for shard in self.campaign.shards:
+                if any(await self.store.streams.backlog([shard])):
+                    faults.arm(f"{point}:raise")
+                    with pytest.raises(FaultRaised):
+                        await self.consumer.run_once(self.campaign, shard)
+        finally:
+            faults.arm("")
 
     @property
     def sealer(self) -> Sealer:
@@ -107,9 +87,7 @@ async def make_way(valkey: Redis, ledger: Ledger, link: LikeLink, *, shards: int
     await lifecycle.import_candidates(wanted.id, candidates(5))
     document = await lifecycle.publish(wanted.id)
     campaign = await lifecycle.stored(wanted.id)
-    late = Consumer(store_with(valkey, DiesBeforeRemoval), ledger)
-    early = DiesBeforeCommit(store, ledger)
-    return Way(store, ledger, link, lifecycle, document, campaign, Consumer(store, ledger), early, late)
+    return Way(store, ledger, link, lifecycle, document, campaign, Consumer(store, ledger))
 
 
 def ballots(start: int, stop: int) -> list[Ballot]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dianzan.process import faults
-from dianzan.process.faults import POINTS, FaultsError
+from dianzan.process.faults import POINTS, FaultRaised, FaultsError
 
 SERVICES = Path(faults.__file__).parents[2]
 
@@ -34,7 +34,17 @@ def test_an_armed_point_kills_the_process_at_its_nth_hit() -> None:
     assert ended("seal.drained:kill, flush.before_commit:kill@3", ["flush.before_commit"] * 3) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("wrong", ["nowhere:kill", "flush.before_commit", "flush.before_commit:kill@0", "a:b:c"])
+def test_a_point_armed_with_raise_raises_once_at_its_nth_hit() -> None:
+    faults.arm("flush.before_commit:raise@2")
+    faults.hit("flush.before_commit")
+    with pytest.raises(FaultRaised):
+        faults.hit("flush.before_commit")
+    faults.hit("flush.before_commit")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["nowhere:kill", "nowhere:raise", "flush.before_commit", "flush.before_commit:kill@0", "a:b:c"]
+)
 def test_what_names_no_point_is_refused_with_the_points_there_are(wrong: str) -> None:
     with pytest.raises(FaultsError, match=r"seal\.drained"):
         faults.arm(wrong)

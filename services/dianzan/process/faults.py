@@ -1,6 +1,7 @@
-"""Named points at which a test of failures kills this very process; outside such tests nothing is armed.
+"""Named points at which a test of failures ends this very process or one step of it; otherwise nothing is armed.
 
 `DIANZAN_FAULTS=flush.before_commit:kill@3` sends SIGKILL to the process when it comes to that point for the third time.
+With `raise` in the place of `kill` it raises FaultRaised there, for a test that is itself the process.
 Armed by the composition roots alone, never by an import.
 """
 
@@ -31,11 +32,15 @@ POINTS: Final = {
     "restore.written": "marks and counts are written; no gate is open",
 }
 
-_armed: dict[str, int] = {}  # point -> hits left until the kill
+_armed: dict[str, tuple[str, int]] = {}  # point -> what happens there, and the hits left until it does
 
 
 class FaultsError(DianzanError):
     """DIANZAN_FAULTS names no point, or is not written as it must be."""
+
+
+class FaultRaised(Exception):
+    """What a point armed with `raise` raises. No service expects it: its task ends, and the process with it."""
 
 
 def hit(point: str) -> None:
@@ -49,16 +54,20 @@ def arm(spec: str) -> None:
     """Arm the points of `point:kill@n, …`, `@n` being the first hit where it is left out. Raises FaultsError."""
     _armed.clear()
     for part in filter(None, (part.strip() for part in spec.split(","))):
-        found = re.fullmatch(r"([a-z._]+):kill(?:@([1-9][0-9]*))?", part)
+        found = re.fullmatch(r"([a-z._]+):(kill|raise)(?:@([1-9][0-9]*))?", part)
         if found is None or found[1] not in POINTS:
-            raise FaultsError(f"DIANZAN_FAULTS: {part!r} is not point:kill@n; points are {', '.join(POINTS)}.")
-        _armed[found[1]] = int(found[2] or 1)
+            points = ", ".join(POINTS)
+            raise FaultsError(f"DIANZAN_FAULTS: {part!r} is not point:kill@n or point:raise@n; points are {points}.")
+        _armed[found[1]] = found[2], int(found[3] or 1)
 
 
 def _pass(point: str) -> None:
-    left = _armed.get(point)
-    if left is None:
+    if point not in _armed:
         return
-    _armed[point] = left - 1
-    if left <= 1:
+    action, left = _armed.pop(point)
+    if left > 1:
+        _armed[point] = action, left - 1
+    elif action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        raise FaultRaised(point)

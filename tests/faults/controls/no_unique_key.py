@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from dianzan.ledger.queries import queries
 from tally_worker.__main__ import main
 
+ONCE = "ON CONFLICT (campaign, window_day, candidate, voter) DO NOTHING"
+
 if __name__ == "__main__":
-    found = queries()
-    found["flush"] = re.sub(r"ON CONFLICT \(campaign, window_day, candidate, voter\) DO NOTHING", "", found["flush"])
+    texts = queries()
+    assert ONCE in texts["insert_staged"], "the flush no longer says how a like is inserted once"
+    texts["insert_staged"] = texts["insert_staged"].replace(ONCE, "")
     main()

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dianzan.domain.shard import Shard
-from dianzan.ledger.records import StoredCampaign
-from dianzan.process import faults
+from dianzan.domain.wire import Entry
+from dianzan.ledger.flush import ShardFlush
 from tally_worker.__main__ import main
-from tally_worker.flush import NOTHING, Consumer, Flush
+from tally_worker.flush import Consumer
+
+_usual = Consumer.insert
 
 
-async def _run_once(consumer: Consumer, campaign: StoredCampaign, shard: Shard) -> Flush:
-    async with consumer._ledger.likes.locked_shard(campaign, shard) as flush:
-        if flush is None:
-            return NOTHING
-        entries, _undecodable = await consumer._read(shard)
-        committed = [(entry.entry_id, entry.batch) for entry in entries]
-        if not committed:
-            return NOTHING
-        await consumer._store.streams.remove(shard, committed)
-        inserted = await flush.insert(entries)
-        faults.hit("flush.before_commit")
-    return Flush(inserted, inserted, len(committed), 0, None)
+async def _insert_and_remove(consumer: Consumer, flush: ShardFlush, shard: Shard, entries: Sequence[Entry]) -> int:
+    inserted = await _usual(consumer, flush, shard, entries)
+    await consumer.remove(shard, entries)
+    return inserted
 
 
 if __name__ == "__main__":
-    Consumer.run_once = _run_once  # type: ignore[assignment,method-assign]
+    Consumer.insert = _insert_and_remove  # type: ignore[assignment,method-assign]
     main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,10 +11,9 @@ from pathlib import Path
 from tests.faults.controls.short_queue import QUEUED_MAX
 from tests.faults.http import Connection
 from tests.faults.journal import Attempt, Heard
+from tests.faults.processes import Process, restart, stopped
 from tests.faults.registry import scenario
 from tests.faults.run import Run
-from tests.faults.world import Process
-from tests.support.wait import until
 
 CROWD = 80  # at once: twice QUEUED_MAX may wait and be on their way, and as many again are refused
 OVERLOAD_S = 3.0
@@ -30,20 +28,15 @@ BACKLOG_BYTES = 30_000
 async def _api(run: Run, *, module: str | None = None, **settings: str) -> AsyncIterator[Process]:
     """The first API process runs otherwise for the length of the block."""
     api = run.world.apis[0]
-    api.kill()
-    api.start(module=module, **settings)
+    await restart(api, module=module, **settings)
     try:
-        await api.answers("/readyz")
         yield api
     finally:
-        api.kill()
-        api.start()
-        await api.answers("/readyz")
+        await restart(api)
 
 
 def _resident_mb(process: Process) -> float:
-    assert process.running is not None
-    status = Path(f"/proc/{process.running.pid}/status").read_text()
+    status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
@@ -53,7 +46,7 @@ def _resident_mb(process: Process) -> float:
 @scenario("ten times as many voters as can be taken, for 3 s", full=5)
 async def overloaded(run: Run) -> None:
     link = run.world.proxies["api0-store"]
-    async with _api(run, module="tests.faults.controls.short_queue") as api:
+    async with _api(run, module="short_queue") as api:
         await run.load.serving_again(time.monotonic(), apis=[0], within_s=run.serving_s_max)  # its connection is open
         before_mb = _resident_mb(api)
         link.delay_s = ROUND_TRIP_S / 2
@@ -104,25 +97,10 @@ def _each_was_told(asked: Sequence[Attempt]) -> None:
 @scenario("the ledger does not keep up: likes are refused once too many bytes wait for it", full=5)
 async def backlog(run: Run) -> None:
     async with _api(run, DIANZAN_BACKLOG_BYTES_MAX=str(BACKLOG_BYTES)):
-        for worker in run.world.workers:
-            worker.signal(signal.SIGSTOP)
-        try:
-            await _refused(run)
-        finally:
-            for worker in run.world.workers:
-                worker.signal(signal.SIGCONT)
-        healed_s = time.monotonic()
-        await run.load.serving_again(healed_s, apis=[0], within_s=run.serving_s_max)
+        with stopped(*run.world.workers):
+            await run.load.until_told("overloaded", times=21, apis=[0])
+        await run.load.serving_again(time.monotonic(), apis=[0], within_s=run.serving_s_max)
     run.healed()
-
-
-async def _refused(run: Run) -> None:
-    began_s = time.monotonic()
-
-    async def told() -> bool:
-        return sum(a.sent_s > began_s and a.code == "overloaded" for a in run.load.journal.attempts) > 20
-
-    await until(told, within_s=15, what="voters are told that too many likes wait")
 
 
 # ---- clients that never finish --------------------------------------------------------------------------------------

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from dianzan.domain.errors import Overloaded, StoreUnsafe
-from dianzan.local.server import Server
-from tests.faults.journal import Attempt, Heard
+from tests.faults.journal import Heard
 from tests.faults.power import aof_of, read_trace, small_disk, traced
+from tests.faults.processes import restart
 from tests.faults.registry import scenario
 from tests.faults.run import Run
 from tests.faults.world import World, single_world
@@ -22,14 +24,9 @@ from tests.support.wait import until
 SYNC_S = 0.02  # each sync takes so long in a power cut: then the cut often falls between a write and its sync
 
 
-def _store(run: Run) -> Server:
-    [valkey] = run.world.store_servers
-    return valkey
-
-
 async def _power_cut(run: Run, *, torn: bool) -> None:
     """Kill the store and cut its file back to the last completed sync, or into the record that came after it."""
-    valkey = _store(run)
+    valkey = run.world.valkey
     aof, log = aof_of(valkey), run.world.folder / "strace.log"
     async with traced(valkey, log, f"fdatasync:delay_enter={int(SYNC_S * 1e6)}"):
         await run.load.until_liked(100)
@@ -43,36 +40,36 @@ async def _power_cut(run: Run, *, torn: bool) -> None:
     await asyncio.to_thread(valkey.start)
 
 
-@scenario("power cut of the store: its file ends at the last sync", needs=("strace",))
-async def power_cut(run: Run) -> None:
-    await _power_cut(run, torn=False)
+for _where, _torn in (("at the last sync", False), ("inside a record", True)):
+    scenario(f"power cut of the store: its file ends {_where}", needs=("strace",))(partial(_power_cut, torn=_torn))
 
 
-@scenario("power cut of the store: its file ends inside a record", needs=("strace",))
-async def torn_record(run: Run) -> None:
-    await _power_cut(run, torn=True)
+async def _dies_by_itself(run: Run, *, within_s: float) -> None:
+    async def ended() -> bool:
+        return run.world.valkey.death() is not None
+
+    await until(ended, within_s=within_s, what="the store ends rather than answer what it cannot keep")
+
+
+async def _back(run: Run) -> None:
+    await asyncio.to_thread(run.world.valkey.kill)
+    run.healed()
+    await asyncio.to_thread(run.world.valkey.start)
 
 
 @scenario("the store's sync fails", needs=("strace",))
 async def sync_fails(run: Run) -> None:
-    valkey = _store(run)
-    async with traced(valkey, run.world.folder / "strace.log", "fdatasync:error=EIO:when=20+"):
-
-        async def ended() -> bool:
-            return valkey.death() is not None
-
-        await until(ended, within_s=20, what="the store ends rather than answer what it cannot keep")
-    await asyncio.to_thread(valkey.kill)
-    run.healed()
-    await asyncio.to_thread(valkey.start)
+    async with traced(run.world.valkey, run.world.folder / "strace.log", "fdatasync:error=EIO:when=20+"):
+        await _dies_by_itself(run, within_s=20)
+    await _back(run)
 
 
 @scenario("the store's sync takes 200 ms", needs=("strace",))
 async def sync_slow(run: Run) -> None:
-    async with traced(_store(run), run.world.folder / "strace.log", "fdatasync:delay_enter=200000"):
+    async with traced(run.world.valkey, run.world.folder / "strace.log", "fdatasync:delay_enter=200000"):
         began_s = time.monotonic()
         await run.load.until_liked(60)
-    slow = [a for a in run.load.journal.attempts if a.asked_s > began_s and a.heard is Heard.ok]
+    slow = [a for a in run.load.since(began_s) if a.heard is Heard.ok]
     assert max(a.heard_s - a.asked_s for a in slow) > 0.2, "no voter has waited"
     run.healed()
 
@@ -81,9 +78,13 @@ async def sync_slow(run: Run) -> None:
 
 
 @asynccontextmanager
-async def small_disk_world(folder: Path) -> AsyncIterator[World]:
-    """The store's folder is a disk of 48 MB, which the vote APIs can see too."""
-    async with small_disk(folder / "valkey", "48m"), single_world(folder) as world:
+async def small_disks_world(folder: Path) -> AsyncIterator[World]:
+    """The store's folder is a disk of 48 MB, which the vote APIs can see too; PostgreSQL's is one of 400 MB."""
+    async with (
+        small_disk(folder / "valkey", "48m"),
+        small_disk(folder / "postgres", "400m"),
+        single_world(folder) as world,
+    ):
         yield world
 
 
@@ -95,38 +96,28 @@ def _fill(disk: Path, share: float) -> Path:
     return filler
 
 
-@scenario("the store's disk is full", world=small_disk_world, needs=("root",), full=6)
+@scenario("the store's disk is full", world=small_disks_world, needs=("root",), full=6)
 async def disk_full(run: Run) -> None:
-    valkey = _store(run)
-    filler = _fill(valkey.folder, 0.999)
+    filler = _fill(run.world.valkey.folder, 0.999)
     try:
-
-        async def ended() -> bool:
-            return valkey.death() is not None
-
-        await until(ended, within_s=30, what="the store ends rather than answer what it cannot keep")
+        await _dies_by_itself(run, within_s=30)
     finally:
         filler.unlink()
-    await asyncio.to_thread(valkey.kill)
-    run.healed()
-    await asyncio.to_thread(valkey.start)
+    await _back(run)
 
 
 @scenario(
-    "the store's disk is 90% full: likes are refused before it is", world=small_disk_world, needs=("root",), full=5
+    "the store's disk is 90% full: likes are refused before it is", world=small_disks_world, needs=("root",), full=5
 )
 async def disk_nearly_full(run: Run) -> None:
-    valkey = _store(run)
-    for api in run.world.apis:
-        api.kill()
-        api.start(DIANZAN_STORE_FOLDER=str(valkey.folder))
-        await api.answers("/readyz")
+    valkey = run.world.valkey
+    await restart(*run.world.apis, DIANZAN_STORE_FOLDER=str(valkey.folder))
     filler = _fill(valkey.folder, 0.9)
     try:
-        await _refused(run, Overloaded.code)
+        await run.load.until_told(Overloaded.code)
         began_s = time.monotonic()
-        await _refused(run, Overloaded.code)
-        late = [a for a in run.load.journal.attempts if a.asked_s > began_s and a.heard is Heard.ok]
+        await run.load.until_told(Overloaded.code)
+        late = [a for a in run.load.since(began_s) if a.heard is Heard.ok]
         assert not late, "a like was taken on a disk that is nearly full"
         assert valkey.death() is None
     finally:
@@ -134,35 +125,24 @@ async def disk_nearly_full(run: Run) -> None:
     run.healed()
 
 
-async def _refused(run: Run, code: str) -> None:
-    began_s = time.monotonic()
-
-    def refused() -> list[Attempt]:
-        return [a for a in run.load.journal.attempts if a.asked_s > began_s and a.code == code]
-
-    async def by_both() -> bool:
-        return {a.api for a in refused()} == {0, 1}
-
-    await until(by_both, within_s=15, what=f"both vote APIs answer {code}")
-
-
 # ---- total loss -----------------------------------------------------------------------------------------------------
 
 
 async def _lose_everything(run: Run) -> None:
     """The store comes back empty. What only it held is lost by the one-node promise: so the ledger has all before."""
-    valkey = _store(run)
+    valkey = run.world.valkey
     async with run.load.quiet():
         await run.world.at_rest(run.document)
         await asyncio.to_thread(valkey.kill)
         shutil.rmtree(valkey.folder / "appendonlydir")
         await asyncio.to_thread(valkey.start)
-    await _refused(run, StoreUnsafe.code)
+    await run.load.until_told(StoreUnsafe.code)
 
 
-async def _restore(run: Run, **settings: str) -> int:
-    code, _said = await run.world.command("restore", run.campaign, **settings)
-    return code
+async def _restored(run: Run) -> None:
+    run.healed()
+    code, said = await run.world.command("restore", run.campaign)
+    assert code == 0, said
 
 
 @scenario("total loss of the store, then restore", full=6)
@@ -170,19 +150,18 @@ async def total_loss(run: Run) -> None:
     await _lose_everything(run)
     code, said = await run.world.command("migrate")
     assert code == 0, said
-    await _refused(run, StoreUnsafe.code)
-    run.healed()
-    assert await _restore(run) == 0
+    await run.load.until_told(StoreUnsafe.code)
+    await _restored(run)
+
+
+async def _restore_killed(run: Run, *, point: str) -> None:
+    await _lose_everything(run)
+    code, said = await run.world.command("restore", run.campaign, DIANZAN_FAULTS=f"{point}:kill")
+    assert code == -signal.SIGKILL, f"restore ended with {code} at {point}: {said}"
+    await _restored(run)
 
 
 for _point in ("restore.cleared", "restore.written"):
-
-    def _killed(point: str) -> None:
-        @scenario(f"total loss of the store, restore killed -9 at {point}, and run again", full=5)
-        async def fault(run: Run) -> None:
-            await _lose_everything(run)
-            assert await _restore(run, DIANZAN_FAULTS=f"{point}:kill") == -9
-            run.healed()
-            assert await _restore(run) == 0
-
-    _killed(_point)
+    scenario(f"total loss of the store, restore killed -9 at {_point}, and run again", full=5)(
+        partial(_restore_killed, point=_point)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from functools import partial
 
 from dianzan.domain.voters import Voter, VoterClass
 from tests.faults.http import Connection
@@ -14,95 +15,84 @@ from tests.faults.registry import scenario
 from tests.faults.run import Run
 from tests.support.wait import until
 
-LINKS = ("api0-store", "worker0-store", "worker0-postgres")
 
-
-async def _unknown(run: Run, *, more_than: int) -> None:
-    async def heard() -> bool:
-        return run.load.unknown > more_than
-
-    await until(heard, within_s=15, what="a voter does not know")
-
-
-def _broken(link: str) -> None:
-    often = 1 if link.startswith("api") else 0  # of what a second worker covers the smoke run shows the worst two
-
-    @scenario(f"{link}: every reply is lost after its request was executed")
-    async def deaf(run: Run) -> None:
-        await _for_a_while(run, link, Mode.deaf, 1.5)
-
-    @scenario(f"{link}: stalled")
-    async def stalled(run: Run) -> None:
-        await _for_a_while(run, link, Mode.stall, 2.0)
-
-    @scenario(f"{link}: stalled 30 s", smoke=0, full=2)
-    async def stalled_long(run: Run) -> None:
-        await _for_a_while(run, link, Mode.stall, 30.0)
-
-    @scenario(f"{link}: cut again and again", smoke=often)
-    async def cut(run: Run) -> None:
-        proxy = run.world.proxies[link]
-        before = run.load.unknown
-        for _ in range(8):
-            proxy.cut()
-            await asyncio.sleep(run.rng.uniform(0.05, 0.3))
-        if link.startswith("api"):
-            assert run.load.unknown > before, "no cut met a batch"
-        run.healed()
-
-    @scenario(f"{link}: half-closed", smoke=often)
-    async def half_closed(run: Run) -> None:
-        for _ in range(4):
-            run.world.proxies[link].half_close()
-            await asyncio.sleep(0.3)
-        run.healed()
-
-    @scenario(f"{link}: 200 ms slower each way", smoke=often)
-    async def slow(run: Run) -> None:
-        proxy = run.world.proxies[link]
-        proxy.delay_s = 0.2
-        await asyncio.sleep(2.0)
-        proxy.heal()
-        run.healed()
-
-
-for _link in LINKS:
-    _broken(_link)
-
-
-async def _for_a_while(run: Run, link: str, mode: Mode, seconds: float) -> None:
+async def _broken(run: Run, *, link: str, mode: Mode, seconds: float) -> None:
     proxy = run.world.proxies[link]
     before = run.load.unknown
     proxy.set(mode)
     try:
         if link.startswith("api"):
-            await _unknown(run, more_than=before)
+            await run.load.until_unknown(before)
         await asyncio.sleep(seconds)
     finally:
         proxy.heal()
     run.healed()
 
 
+async def _cut(run: Run, *, link: str) -> None:
+    before = run.load.unknown
+    for _ in range(8):
+        run.world.proxies[link].cut()
+        await asyncio.sleep(run.rng.uniform(0.05, 0.3))
+    if link.startswith("api"):
+        assert run.load.unknown > before, "no cut met a batch"
+    run.healed()
+
+
+async def _half_closed(run: Run, *, link: str) -> None:
+    proxy = run.world.proxies[link]
+    for _ in range(4):
+        before = proxy.opened
+        proxy.half_close()
+
+        async def opened(before: int = before) -> bool:
+            return proxy.opened > before
+
+        await until(opened, what=f"{link} is opened again")
+    run.healed()
+
+
+async def _slow(run: Run, *, link: str) -> None:
+    run.world.proxies[link].delay_s = 0.2
+    await asyncio.sleep(2.0)
+    run.world.proxies[link].heal()
+    run.healed()
+
+
+for _link in ("api0-store", "worker0-store", "worker0-postgres"):
+    _often = int(_link.startswith("api"))  # of what a second worker covers the smoke run shows the worst two
+    for _name, _smoke, _full, _fault in (
+        ("every reply is lost after its request was executed", 1, 6, partial(_broken, mode=Mode.deaf, seconds=1.5)),
+        ("stalled", 1, 6, partial(_broken, mode=Mode.stall, seconds=2.0)),
+        ("stalled 30 s", 0, 2, partial(_broken, mode=Mode.stall, seconds=30.0)),
+        ("cut again and again", _often, 6, _cut),
+        ("half-closed", _often, 6, _half_closed),
+        ("200 ms slower each way", _often, 6, _slow),
+    ):
+        scenario(f"{_link}: {_name}", smoke=_smoke, full=_full)(partial(_fault, link=_link))
+
+
 @scenario("a storm of clients that hang up in the middle")
 async def hang_ups(run: Run) -> None:
-    async def hang_up(number: int) -> None:
-        whole = number % 2 == 0
-        voter = run.document.key.voter_hash("device", b"storm %d" % number)
-        code = run.document.candidates[number % len(run.document.candidates)]
-        attempt = await run.load.journal.ask(voter, (code,), 0)
-        token = run.document.key.token(Voter(voter, VoterClass.device, 0), 2**31)
-        body = json.dumps({"candidates": [code]}).encode()
-        head = f"POST /v1/campaigns/{run.campaign}/likes HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n"
-        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        _reader, writer = await asyncio.open_connection("127.0.0.1", run.world.apis[0].port)
-        writer.write(head.encode() + (body if whole else body[:5]))
-        await writer.drain()
-        writer.transport.abort()
-        run.load.journal.hear(attempt, Heard.unknown, code="hung up")
-
     for wave in range(5):
-        await asyncio.gather(*(hang_up(wave * 80 + n) for n in range(80)))
+        await asyncio.gather(*(_hang_up(run, wave * 80 + number) for number in range(80)))
     run.healed()
+
+
+async def _hang_up(run: Run, number: int) -> None:
+    """Every other client sends a whole request before it goes."""
+    voter = run.document.key.voter_hash("device", b"storm %d" % number)
+    code = run.document.candidates[number % len(run.document.candidates)]
+    attempt = await run.load.journal.ask(voter, (code,), 0)
+    token = run.document.key.token(Voter(voter, VoterClass.device, 0), 2**31)
+    body = json.dumps({"candidates": [code]}).encode()
+    head = f"POST /v1/campaigns/{run.campaign}/likes HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    _reader, writer = await asyncio.open_connection("127.0.0.1", run.world.apis[0].port)
+    writer.write(head.encode() + (body if number % 2 == 0 else body[:5]))
+    await writer.drain()
+    writer.transport.abort()
+    run.load.journal.hear(attempt, Heard.unknown, code="hung up")
 
 
 @scenario("1,000 likes of one voter at once", full=6, likes_per_window=3)
@@ -118,7 +108,7 @@ async def one_voter(run: Run) -> None:
     await asyncio.gather(*(likes(mine, number) for number, mine in enumerate(connections)))
     for connection in (c for mine in connections for c in mine):
         connection.close()
-    statuses = Counter(s for a in run.load.journal.attempts if a.voter == voter for s, _ in a.results.values())
+    statuses = Counter(s for a in run.load.attempts if a.voter == voter for s, _ in a.results.values())
     assert statuses["counted"] == run.document.rules.likes_per_window, statuses
     run.healed()
 

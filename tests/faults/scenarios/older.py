@@ -6,17 +6,15 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from dianzan.local.folder import database_url
+from tests.faults.processes import restart
 from tests.faults.registry import scenario
 from tests.faults.run import Run
-from tests.faults.scenarios.controls import controls_world, restarted
+from tests.faults.scenarios.controls import controls_world
 from tests.faults.scenarios.postgres import every_like_went_on
 from tests.faults.scenarios.standby import StandbyWorld, standby_world
-from tests.faults.world import World, single_world
 from tests.support.wait import until
 
 KEPT_S = "600"
@@ -25,17 +23,8 @@ LAG = 100  # likes that the older one surely lacks
 Rows = set[tuple[int, bytes]]
 
 
-@asynccontextmanager
-async def keeping_world(folder: Path) -> AsyncIterator[World]:
-    """Workers that keep what is committed."""
-    async with single_world(folder) as world:
-        await restarted(world.workers, DIANZAN_KEEP_COMMITTED_S=KEPT_S)
-        yield world
-
-
 async def _rows(run: Run) -> Rows:
-    stored = await run.world.stores.lifecycle.stored(run.campaign)
-    return set(await run.world.rows(stored.number))
+    return set(await run.world.rows((await run.stored()).number))
 
 
 async def _committed_since(run: Run, before: Rows) -> Rows:
@@ -61,8 +50,8 @@ async def _put_back(run: Run, had: Rows) -> None:
 async def lagged(run: Run) -> None:
     world = run.world
     assert isinstance(world, StandbyWorld)
-    await restarted(world.workers, DIANZAN_KEEP_COMMITTED_S=KEPT_S)
-    number = (await world.stores.lifecycle.stored(run.campaign)).number
+    await restart(*world.workers, DIANZAN_KEEP_COMMITTED_S=KEPT_S)
+    number = (await run.stored()).number
     await world.leave_behind()
     had = await _committed_since(run, await _rows(run))
     began_s = time.monotonic()
@@ -77,8 +66,9 @@ async def lagged(run: Run) -> None:
     run.healed()
 
 
-@scenario("PostgreSQL restored from an older backup, the store keeps what is committed", world=keeping_world)
+@scenario("PostgreSQL restored from an older backup, the store keeps what is committed")
 async def restored(run: Run) -> None:
+    await restart(*run.world.workers, DIANZAN_KEEP_COMMITTED_S=KEPT_S)
     copy = await _backup(run)
     for _ in range(2):  # the store has later versions of the rules than the copy
         await run.world.stores.lifecycle.publish(run.campaign)
@@ -89,6 +79,7 @@ async def restored(run: Run) -> None:
         await _put_back(run, had)
     await run.world.stores.lifecycle.publish(run.campaign)  # is refused where it does not pass them
     every_like_went_on(run, began_s)
+    await restart(*run.world.workers)
     run.healed()
 
 

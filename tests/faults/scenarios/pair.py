@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
+from functools import partial
 
 from tests.faults.journal import Attempt
+from tests.faults.processes import crash, stopped
 from tests.faults.proxy import Mode
 from tests.faults.registry import scenario
 from tests.faults.run import Run
@@ -22,52 +22,36 @@ async def _unanswered(run: Run, began_s: float) -> None:
     """Wait until what was asked after an instant has been refused or called unknown: the fault has an effect."""
 
     async def seen() -> bool:
-        return any(a.asked_s > began_s and a.heard is not None and not a.results for a in run.load.journal.attempts)
+        return any(a.heard is not None and not a.results for a in run.load.since(began_s))
 
     await until(seen, within_s=15, what="a voter is not answered 200")
 
 
-@scenario("replica link cut: no 200 without a replica", world=pair_world)
-async def link_cut(run: Run) -> None:
-    pair = pair_of(run.world)
-    began_s = time.monotonic()
-    pair.replica_link.set(Mode.refuse)
+async def _link_broken(run: Run, *, mode: Mode) -> None:
+    link, began_s = pair_of(run.world).replica_link, time.monotonic()
+    link.set(mode)
     with run.nothing_durable():
         await _unanswered(run, began_s)
         await asyncio.sleep(CUT_S)
-    pair.replica_link.heal()
+    link.heal()
     run.healed()
 
 
-@scenario("replica link stalled", world=pair_world)
-async def link_stalled(run: Run) -> None:
-    pair = pair_of(run.world)
-    began_s = time.monotonic()
-    pair.replica_link.set(Mode.stall)
-    with run.nothing_durable():
-        await _unanswered(run, began_s)
-        await asyncio.sleep(CUT_S)
-    pair.replica_link.heal()
-    run.healed()
+scenario("replica link cut: no 200 without a replica", world=pair_world)(partial(_link_broken, mode=Mode.refuse))
+scenario("replica link stalled", world=pair_world)(partial(_link_broken, mode=Mode.stall))
 
 
 @scenario("replica stopped (SIGSTOP), and goes on", world=pair_world)
 async def replica_stopped(run: Run) -> None:
-    pair = pair_of(run.world)
     began_s = time.monotonic()
-    os.kill(pair.replica.pid, signal.SIGSTOP)
-    try:
-        with run.nothing_durable():
-            await _unanswered(run, began_s)
-    finally:
-        os.kill(pair.replica.pid, signal.SIGCONT)
+    with stopped(pair_of(run.world).replica), run.nothing_durable():
+        await _unanswered(run, began_s)
     run.healed()
 
 
 @scenario("replica killed -9, and back", world=pair_world)
 async def replica_killed(run: Run) -> None:
-    pair = pair_of(run.world)
-    began_s = time.monotonic()
+    pair, began_s = pair_of(run.world), time.monotonic()
     await asyncio.to_thread(pair.replica.kill)
     with run.nothing_durable():
         await _unanswered(run, began_s)
@@ -78,11 +62,7 @@ async def replica_killed(run: Run) -> None:
 
 @scenario("primary killed -9, its replica promoted", world=pair_world)
 async def failover(run: Run) -> None:
-    pair = pair_of(run.world)
-    await asyncio.to_thread(pair.primary.kill)
-    await pair.promote()
-    await asyncio.to_thread(pair.replica.start)
-    await pair.whole()
+    await pair_of(run.world).fail_over()
     run.healed()
 
 
@@ -96,8 +76,7 @@ async def two_primaries(run: Run) -> None:
     await _unanswered(run, began_s)
 
     def of_old() -> list[Attempt]:
-        attempts = run.load.journal.attempts
-        return [a for a in attempts if a.api == 0 and a.asked_s > began_s + 0.5 and a.heard is not None]
+        return [a for a in run.load.since(began_s + 0.5, 0) if a.heard is not None]
 
     async def asked() -> bool:
         return len(of_old()) >= VOTERS_FOOLED_MIN
@@ -111,8 +90,7 @@ async def two_primaries(run: Run) -> None:
 @scenario("primary back faster than anybody looks", world=pair_world)
 async def fast_restart(run: Run) -> None:
     pair = pair_of(run.world)
-    await asyncio.to_thread(pair.primary.kill)
-    await asyncio.to_thread(pair.primary.start)
+    await crash(pair.primary)
     pair.point(pair.primary)
     await pair.whole()
     run.healed()

@@ -3,88 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
+from functools import partial
 
 import psutil
 
 from tests.faults.journal import Attempt, Heard
+from tests.faults.processes import Process, restart, stopped
 from tests.faults.registry import scenario
 from tests.faults.run import Run
-from tests.faults.world import Process
 from tests.support.wait import until
 
 WAITING_S = 0.1
 
 
-async def killed_at(run: Run, process: Process, point: str, *apis: int) -> None:
+async def _killed_at(run: Run, *, point: str) -> None:
     """Start a process again with a fault point armed, wait until it has killed itself there, and start it as usual."""
+    is_api = point.startswith("batch")
+    process = (run.world.apis if is_api else run.world.workers)[0]
     process.kill()
     process.start(DIANZAN_FAULTS=f"{point}:kill@{run.rng.randint(1, 5)}")
     code = await process.ended()
     assert code == -signal.SIGKILL, f"{process.module} ended with {code} at {point}"
-    run.healed(*apis)
+    run.healed(*([0] if is_api else []))
     process.start()
     await process.answers("/readyz")
 
 
-def _api_dies(point: str) -> None:
-    @scenario(f"vote API killed -9 at {point}")
-    async def fault(run: Run) -> None:
-        await killed_at(run, run.world.apis[0], point, 0)
-
-
 for _point in ("batch.before_send", "batch.after_send", "batch.before_answer"):
-    _api_dies(_point)
-
-
-def _worker_dies(point: str) -> None:
-    @scenario(f"tally worker killed -9 at {point}")
-    async def fault(run: Run) -> None:
-        await killed_at(run, run.world.workers[0], point)
-
-
+    scenario(f"vote API killed -9 at {_point}")(partial(_killed_at, point=_point))
 for _point in ("flush.before_insert", "flush.before_commit", "flush.after_commit", "flush.after_removal"):
-    _worker_dies(_point)
+    scenario(f"tally worker killed -9 at {_point}")(partial(_killed_at, point=_point))
 
 
-async def _stopped(run: Run, seconds: float) -> None:
+async def _stopped(run: Run, *, seconds: float) -> None:
     """Stop one worker somewhere in a flush: the other takes over what the first does not hold, and then the rest."""
     first, _second = run.world.workers
     await asyncio.sleep(run.rng.random() * 0.3)
-    first.signal(signal.SIGSTOP)
-    try:
+    with stopped(first):
         await _stays_stopped(first)
-        stopped_s, flushed = time.monotonic(), await _flushed(run)
+        stopped_s, flushed = time.monotonic(), await run.flushed()
         await run.load.until_liked(100)
         await asyncio.sleep(seconds - (time.monotonic() - stopped_s))
-        assert await _flushed(run) > flushed, "the other worker did not take over"
-    finally:
-        first.signal(signal.SIGCONT)
+        assert await run.flushed() > flushed, "the other worker did not take over"
     run.healed()
 
 
 async def _stays_stopped(process: Process) -> None:
-    async def stopped() -> bool:
-        assert process.running is not None
-        return psutil.Process(process.running.pid).status() == psutil.STATUS_STOPPED
+    async def still() -> bool:
+        return psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
 
-    await until(stopped, what=f"{process.module} is stopped")
-
-
-async def _flushed(run: Run) -> int:
-    stored = await run.world.stores.lifecycle.stored(run.campaign)
-    return sum((await run.world.stores.ledger.recounts.counts(stored)).values())
+    await until(still, what=f"{process.module} is stopped")
 
 
-@scenario("tally worker stopped 2 s, the other takes over, the first wakes")
-async def worker_stopped(run: Run) -> None:
-    await _stopped(run, 2.0)
-
-
-@scenario("tally worker stopped 30 s, the other takes over, the first wakes", smoke=0, full=3)
-async def worker_stopped_long(run: Run) -> None:
-    await _stopped(run, 30.0)
+for _seconds, _smoke, _full in ((2, 1, 6), (30, 0, 3)):
+    scenario(f"tally worker stopped {_seconds} s, the other takes over, the first wakes", smoke=_smoke, full=_full)(
+        partial(_stopped, seconds=_seconds)
+    )
 
 
 @scenario("both tally workers killed -9 again and again", full=10)
@@ -135,14 +112,13 @@ async def _api_restarted(run: Run, number: int, api: Process) -> None:
 
 
 def _waiting(run: Run, api: int, now_s: float) -> list[Attempt]:
-    attempts = [a for a in run.load.journal.attempts if a.api == api and a.heard is None]
-    return [a for a in attempts if 0.0 < a.sent_s < now_s - WAITING_S]
+    return [a for a in run.load.waiting(api) if 0.0 < a.sent_s < now_s - WAITING_S]
 
 
 async def _ends_in_order(process: Process) -> None:
     """Ask a process to end. uvicorn ends by the same signal once it has shut down, which its log tells."""
     logged = process.log.stat().st_size
-    process.signal(signal.SIGTERM)
+    os.kill(process.pid, signal.SIGTERM)
     code = await process.ended()
     with process.log.open("rb") as log:
         log.seek(logged)
@@ -154,19 +130,13 @@ async def _ends_in_order(process: Process) -> None:
 
 @scenario("results API killed -9 again and again: no number falls", full=5)
 async def results_killed(run: Run) -> None:
-    results = run.world.results
-    assert results is not None
+    assert run.world.results is not None
     for _ in range(3):
         read = len(run.published)
-        results.kill()
-        results.start()
-        await results.answers("/readyz")
-        await _read_since(run, read)
+        await restart(run.world.results)
+
+        async def read_again(read: int = read) -> bool:
+            return len(run.published) > read + 1
+
+        await until(read_again, what="the new process is read")
     run.healed()
-
-
-async def _read_since(run: Run, read: int) -> None:
-    async def read_again() -> bool:
-        return len(run.published) > read + 1
-
-    await until(read_again, what="the new process is read")

@@ -7,20 +7,20 @@ import csv
 import json
 import signal
 import time
+from functools import partial
 
+from tests.faults.processes import stopped
 from tests.faults.proxy import Mode
 from tests.faults.registry import scenario
 from tests.faults.run import Run
-from tests.support.wait import until
-
-POINTS = ("close.before_commit", "close.after_commit", "seal.drained", "seal.before_commit", "seal.after_commit")
 
 
 async def _sealed(run: Run) -> str:
     """Seal to the end, recount as an auditor does, and take the public record; what the seal has said."""
     said = await _done(run, "seal")
-    assert json.loads(await _done(run, "recount", "--json"))["equal"]
-    rows = list(csv.reader((await _done(run, "record")).splitlines()))[1:]
+    counted, record = await asyncio.gather(_done(run, "recount", "--json"), _done(run, "record"))
+    assert json.loads(counted)["equal"]
+    rows = list(csv.reader(record.splitlines()))[1:]
     run.record = [(code, receipt) for _window, code, receipt in rows]
     assert run.record, "nothing was counted"
     return said
@@ -35,45 +35,34 @@ async def _done(run: Run, command: str, *options: str) -> str:
 async def _nothing_more(run: Run) -> None:
     """Every gate is closed: from now on nothing may be counted, and voters hear that it is over."""
     run.sealed_s = time.monotonic()
-    await _told(run, since_s=run.sealed_s)
+    await run.load.until_told("closed", since_s=run.sealed_s)
 
 
-async def _told(run: Run, *, since_s: float) -> None:
-    async def told() -> bool:
-        return any(a.asked_s > since_s and a.code == "closed" for a in run.load.journal.attempts)
-
-    await until(told, within_s=15, what="a voter is told that voting has ended")
-
-
-def _interrupted(point: str) -> None:
-    @scenario(f"seal killed -9 at {point}, and run again", full=6)
-    async def fault(run: Run) -> None:
-        code, said = await run.world.command("seal", run.campaign, DIANZAN_FAULTS=f"{point}:kill")
-        assert code == -signal.SIGKILL, f"seal ended with {code} at {point}: {said}"
-        await _nothing_more(run)
-        await _sealed(run)
+async def _interrupted(run: Run, *, point: str) -> None:
+    code, said = await run.world.command("seal", run.campaign, DIANZAN_FAULTS=f"{point}:kill")
+    assert code == -signal.SIGKILL, f"seal ended with {code} at {point}: {said}"
+    await _nothing_more(run)
+    await _sealed(run)
 
 
-for _point in POINTS:
-    _interrupted(_point)
+for _point in ("close.before_commit", "close.after_commit", "seal.drained", "seal.before_commit", "seal.after_commit"):
+    scenario(f"seal killed -9 at {_point}, and run again", full=6)(partial(_interrupted, point=_point))
 
 
 @scenario("seal waits for a flush whose worker is killed -9 before COMMIT", full=6)
 async def worker_dies_under_seal(run: Run) -> None:
     first, second = run.world.workers
     link = run.world.proxies["worker0-postgres"]
-    second.signal(signal.SIGSTOP)
-    try:
-        await asyncio.wait_for(link.set_at(b"COMMIT", Mode.stall).wait(), 15)
-        sealing = asyncio.create_task(_done(run, "seal"))
-        await _told(run, since_s=time.monotonic())
-        assert not sealing.done(), "the seal did not wait for the flush"
-        first.kill()
-    finally:
-        link.heal()
-        second.signal(signal.SIGCONT)
-        first.kill()
-        first.start()
+    with stopped(second):
+        try:
+            await asyncio.wait_for(link.set_at(b"COMMIT", Mode.stall).met.wait(), 15)
+            sealing = asyncio.create_task(_done(run, "seal"))
+            await run.load.until_told("closed")
+            assert not sealing.done(), "the seal did not wait for the flush"
+        finally:
+            link.heal()
+            first.kill()
+            first.start()
     said = await sealing
     await _nothing_more(run)
     assert await _sealed(run) == said, "a seal that is run again says something else"

@@ -9,9 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-
-import asyncpg
 
 from dianzan.local.folder import database_url, redis_url
 from dianzan.local.standby import STANDBY, PostgresPair, PostgresStandby
@@ -21,7 +18,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.registry import scenario
 from tests.faults.run import Run
 from tests.faults.scenarios.postgres import every_like_went_on
-from tests.faults.world import World, serving
+from tests.faults.world import World, running, serving, sql
 from tests.support.wait import until
 
 
@@ -40,10 +37,9 @@ class StandbyWorld(World):
 
     async def leave_behind(self) -> None:
         """From now on the standby receives nothing, and nobody waits for it."""
-        connection = await asyncpg.connect(database_url(self.postgres.folder), ssl=False)
-        await connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
-        await connection.execute("SELECT pg_reload_conf()")
-        await connection.close()
+        async with sql(database_url(self.postgres.folder)) as connection:
+            await connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+            await connection.execute("SELECT pg_reload_conf()")
         await asyncio.to_thread(self.standby.kill)
 
     async def lose_primary(self) -> None:
@@ -64,8 +60,7 @@ class StandbyWorld(World):
         self.copies += 1
         self.standby = PostgresStandby(self.folder / f"standby{self.copies}", self.postgres, [])
         await asyncio.to_thread(self.standby.start)
-        connection = await asyncpg.connect(database_url(self.postgres.folder), ssl=False)
-        try:
+        async with sql(database_url(self.postgres.folder)) as connection:
             await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'")
             await connection.execute("SELECT pg_reload_conf()")
 
@@ -73,8 +68,6 @@ class StandbyWorld(World):
                 return bool(await connection.fetchval("SELECT sync_state = 'sync' FROM pg_stat_replication"))
 
             await until(in_step, within_s=30, what="the new standby is in step")
-        finally:
-            await connection.close()
 
 
 @asynccontextmanager
@@ -82,21 +75,17 @@ async def standby_world(folder: Path) -> AsyncIterator[World]:
     """One Valkey, and PostgreSQL with a synchronous standby behind an address that can move."""
     valkey = ValkeyServer(folder / "valkey", 0, [])
     pair = PostgresPair(folder / "postgres", folder / "standby0", [])
-    await asyncio.to_thread(valkey.start)
-    await asyncio.to_thread(pair.start)
-    moving = Proxy("127.0.0.1", pair.primary.port)
-    await moving.start()
-    parts = urlsplit(database_url(pair.primary.folder))
-    address = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{moving.port}"))
-    addresses = StoreAddresses(redis_url(valkey.folder), address)
-    world = StandbyWorld(folder, [valkey], pair.primary, addresses, standby=pair.standby, moving=moving)
-    try:
-        async with serving(world):
-            yield world
-    finally:
-        await moving.aclose()
-        for server in (world.postgres, world.standby, valkey):
-            await asyncio.to_thread(server.stop)
+    async with running(valkey, pair):
+        moving, address = await Proxy.before(database_url(pair.primary.folder))
+        addresses = StoreAddresses(redis_url(valkey.folder), address)
+        world = StandbyWorld(folder, [valkey], pair.primary, addresses, standby=pair.standby, moving=moving)
+        try:
+            async with serving(world):
+                yield world
+        finally:
+            await moving.aclose()
+            for server in (world.postgres, world.standby):
+                await asyncio.to_thread(server.stop)
 
 
 @scenario("PostgreSQL lost with its disk, its synchronous standby promoted", world=standby_world, full=5)
