@@ -3,8 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEB := services/results_api/web tests/web
 
+# Containers often set it; without bytecode every process of the tests would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup up test spec lint format load bench rehearse simulate faults faults-full
+.PHONY: help setup up unit test spec lint format load bench rehearse simulate faults faults-full
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,8 +27,12 @@ setup: $(VENV)/setup ## Create .venv with everything that development needs
 up: $(VENV)/up ## Start everything with a demo campaign (ARGS='--vote-port 8100 --data DIR …')
 	@exec $(BIN)/dianzan up $(ARGS)
 
+unit: $(VENV)/setup ## Run the tests that need no servers, in seconds (ARGS='-k name …')
+	@$(BIN)/pytest -n 2 tests/unit tests/web $(ARGS)
+
+# Most tests wait for a server most of the time, so that there are more processes than cores.
 test: $(VENV)/setup ## Run all tests (ARGS='-k name …')
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 spec: $(VENV)/setup ## Run the specification tests only; they read like the promises
 	@$(BIN)/pytest tests/spec -v $(ARGS)

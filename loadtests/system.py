@@ -114,12 +114,6 @@ class System:
         self.printed += output
         return process.returncode
 
-    def cli(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a `dianzan` command against this system."""
-        done = command(*words, within=own_environment({**self.environment, "DIANZAN_DATA": str(self.data)}))
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
-
     def logs(self) -> str:
         """Everything the services have logged."""
         return "\n".join(path.read_text() for path in sorted((self.data / "logs").glob("*.log")))

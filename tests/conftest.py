@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,28 @@ import pytest
 
 from dianzan.cli.stores import Stores, open_stores
 from tests.support.client import CampaignClient, candidates, publish, rules
+from tests.support.database import forget
 from tests.support.guards import ErrorRecords, LogWatch, leaked_keys
 from tests.support.system import System
 
 NewCampaign = Callable[..., Awaitable[CampaignClient]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="what cannot run here is a failure, as always in CI")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "logs_errors: the test provokes errors that are meant to be logged")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a failure of a skipped test where the machine is to have all that tests need."""
+    report = yield
+    if report.skipped and item.config.getoption("no_skips"):
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +60,8 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="session")
-def new_campaign(system: System, stores: Stores, http: httpx.AsyncClient) -> NewCampaign:
-    """Publish a campaign of the test's own: `await new_campaign(roster=5, likes_per_window=2, …)`."""
+def lasting_campaign(system: System, stores: Stores, http: httpx.AsyncClient) -> NewCampaign:
+    """Publish a campaign that several tests share: `await lasting_campaign(roster=5, likes_per_window=2, …)`."""
 
     async def create(*, roster: int = 5, **changes: Any) -> CampaignClient:
         wanted = rules(**changes)
@@ -57,6 +71,20 @@ def new_campaign(system: System, stores: Stores, http: httpx.AsyncClient) -> New
         return client
 
     return create
+
+
+@pytest.fixture
+async def new_campaign(lasting_campaign: NewCampaign) -> AsyncIterator[NewCampaign]:
+    """Publish a campaign of the test's own, in the same way."""
+    made: list[CampaignClient] = []
+
+    async def create(**wanted: Any) -> CampaignClient:
+        made.append(await lasting_campaign(**wanted))
+        return made[-1]
+
+    yield create
+    if made:
+        await forget(made)
 
 
 @pytest.fixture
@@ -91,11 +119,11 @@ def _log_watch(request: pytest.FixtureRequest) -> LogWatch | None:
 
 
 @pytest.fixture(autouse=True)
-async def no_leaked_keys(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+def no_leaked_keys(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the test that left a key in the store that has no place in keys.py."""
     yield
     if "system" in request.fixturenames:
         shared: System = request.getfixturevalue("system")
-        leaked = await leaked_keys(shared.stores.redis_url)
+        leaked = leaked_keys(shared.stores.redis_url)
         if leaked:
             pytest.fail(f"keys without a place in keys.py: {leaked[:10]}")

@@ -56,7 +56,7 @@ async def _emptied(url: str) -> AsyncIterator[Redis]:
     await client.flushall()
     await Store(one_server(client)).load_library()
     yield client
-    leaked = await leaked_keys(url)
+    leaked = leaked_keys(url)
     await client.aclose()
     assert not leaked, f"keys without a place in keys.py: {leaked[:10]}"
 

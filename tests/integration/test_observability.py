@@ -153,9 +153,9 @@ async def vote_and_read(campaign: CampaignClient) -> None:
 
 
 @pytest.fixture(scope="module")
-async def watched(prometheus: Prometheus, new_campaign: NewCampaign) -> AsyncIterator[Prometheus]:
+async def watched(prometheus: Prometheus, lasting_campaign: NewCampaign) -> AsyncIterator[Prometheus]:
     """Prometheus while the public votes, reads and watches."""
-    campaign = await new_campaign()
+    campaign = await lasting_campaign()
     async with streamed(campaign):
         public = asyncio.create_task(vote_and_read(campaign))
 

@@ -1,4 +1,7 @@
-"""Hundreds of histories break no promise, each can be had again by its seed, and broken systems are found out."""
+"""A hundred histories break no promise, each can be had again by its seed, and a broken system is found out.
+
+`make simulate` lives through 2,000, and finds out every system that is broken on purpose.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.checks import failures
-from tests.simulation.controls import CONTROLS, caught
+from tests.simulation.controls import caught
 from tests.simulation.patches import places
 from tests.simulation.world import simulate
 
@@ -24,14 +27,9 @@ def run(*arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
 
 
-def test_300_histories_break_no_promise() -> None:
-    broken = {seed: found for seed in range(300) if (found := failures(simulate(seed)))}
+def test_100_histories_break_no_promise() -> None:
+    broken = {seed: found for seed in range(100) if (found := failures(simulate(seed)))}
     assert not broken
-
-
-@pytest.mark.parametrize("control", CONTROLS)
-def test_a_broken_system_is_found_out(control: str) -> None:
-    assert caught(control) is not None
 
 
 def test_a_seed_gives_the_same_history_again_and_another_seed_another() -> None:
@@ -41,7 +39,7 @@ def test_a_seed_gives_the_same_history_again_and_another_seed_another() -> None:
 
 
 def test_a_seed_gives_the_same_history_in_every_process() -> None:
-    for seed in range(7, 11):
+    for seed in (7, 8):
         one, other = (run("--trace", str(seed), hash_seed=hash_seed) for hash_seed in (1, 2))
         assert one.stdout == other.stdout
         assert simulate(seed).digest in one.stdout

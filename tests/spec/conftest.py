@@ -14,9 +14,9 @@ ReadAgain = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture(scope="session")
-async def open_campaign(new_campaign: NewCampaign) -> CampaignClient:
+async def open_campaign(lasting_campaign: NewCampaign) -> CampaignClient:
     """A published campaign of five candidates, three likes a day; its counts are nobody's own."""
-    return await new_campaign()
+    return await lasting_campaign()
 
 
 @pytest.fixture

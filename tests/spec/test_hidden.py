@@ -26,9 +26,9 @@ async def cast(campaign: CampaignClient) -> None:
 
 
 @pytest.fixture(scope="module")
-async def hidden(new_campaign: NewCampaign) -> CampaignClient:
+async def hidden(lasting_campaign: NewCampaign) -> CampaignClient:
     """A hidden campaign that has had its likes: c05 leads with four, c01 has one."""
-    campaign = await new_campaign(results="hidden")
+    campaign = await lasting_campaign(results="hidden")
     await cast(campaign)
     return campaign
 

@@ -22,9 +22,9 @@ ORIGIN = {"origin": "https://media.example"}
 
 
 @pytest.fixture(scope="module")
-async def counted(new_campaign: NewCampaign) -> CampaignClient:
+async def counted(lasting_campaign: NewCampaign) -> CampaignClient:
     """Three people: c02 has 3 likes, c01 and c04 have 2 each, c03 and c05 have none."""
-    campaign = await new_campaign(timezone="America/New_York", shards=3)
+    campaign = await lasting_campaign(timezone="America/New_York", shards=3)
     for codes in (["c02", "c01"], ["c02", "c04"], ["c02", "c01", "c04"]):
         await (await campaign.voter()).like(*codes)
     await until_likes(campaign, 7)

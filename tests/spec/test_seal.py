@@ -59,9 +59,9 @@ async def cast_in(campaign: CampaignClient) -> Cast:
 
 
 @pytest.fixture(scope="module")
-async def sealed(new_campaign: NewCampaign) -> Cast:
+async def sealed(lasting_campaign: NewCampaign) -> Cast:
     """Sealed by the command as soon as the likes were answered."""
-    cast = await cast_in(await new_campaign())
+    cast = await cast_in(await lasting_campaign())
     document = json.loads(cast.campaign.system.cli("seal", cast.campaign.id, "--json").stdout)
     assert counts_in(document) == [5, 5, 5, 5]
     assert (document["sealed"]["likes"], document["sealed"]["people"]) == (5, 3)

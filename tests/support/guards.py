@@ -6,8 +6,9 @@ import json
 import logging
 from pathlib import Path
 
+from redis import Redis
+
 from dianzan.store import keys
-from dianzan.store.nodes import open_client
 
 ERROR_LEVELS = ("error", "critical")
 # asyncpg 0.32 leaves this future behind, to be found by the garbage collector at any later moment, when a server ends a
@@ -15,14 +16,16 @@ ERROR_LEVELS = ("error", "critical")
 LEFT_BY_ASYNCPG = "ConnectionError('unexpected connection_lost() call')"
 
 
-async def leaked_keys(redis_url: str) -> list[str]:
+_owned: set[bytes] = set()  # keys that were looked at before; a store of many campaigns has thousands
+
+
+def leaked_keys(redis_url: str) -> list[str]:
     """Keys in the store that have no place in keys.py."""
-    client = open_client(redis_url)
-    try:
-        found = [key.decode("utf-8", "replace") async for key in client.scan_iter(count=1_000)]
-    finally:
-        await client.aclose()
-    return sorted(key for key in found if keys.parse(key) is None)
+    with Redis.from_url(redis_url) as client:
+        new = {key for key in client.scan_iter(count=1_000) if key not in _owned}
+    leaked = {key for key in new if keys.parse(key.decode("utf-8", "replace")) is None}
+    _owned.update(new - leaked)
+    return sorted(key.decode("utf-8", "replace") for key in leaked)
 
 
 class LogWatch:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from loadtests.system import System as OwnSystem
-from loadtests.system import free_port
+from loadtests.system import free_port, own_environment
 
 from dianzan.local.stores import StoreAddresses, find_stores
+from tests.support.commands import command
 
 __all__ = ["System", "free_port"]
 
@@ -27,3 +30,9 @@ class System(OwnSystem):
         """Process id of one of the three services."""
         pid: int = json.loads((self.data / "run" / f"{module}.json").read_text())[0]
         return pid
+
+    def cli(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a `dianzan` command against this system."""
+        done = command(*words, within=own_environment({**self.environment, "DIANZAN_DATA": str(self.data)}))
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done

@@ -1,5 +1,7 @@
 """Owns the form of a roster file: finds format, encoding, delimiter and columns, and yields its rows as text."""
 
+from __future__ import annotations
+
 import codecs
 import contextlib
 import csv
@@ -9,12 +11,12 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
-from typing import Any
-
-import openpyxl
-from openpyxl.cell.read_only import EmptyCell, ReadOnlyCell
+from typing import TYPE_CHECKING, Any
 
 from dianzan.domain.limits import CANDIDATES_MAX
+
+if TYPE_CHECKING:
+    from openpyxl.cell.read_only import EmptyCell, ReadOnlyCell
 
 # Limits of the file, beside CANDIDATES_MAX: each has its unit in the name and its reason beside it.
 FILE_BYTES_MAX = 10_000_000  # 5,000 candidates with a page of text each are about 8 MB
@@ -298,6 +300,9 @@ def _check_parts(parts: list[zipfile.ZipInfo]) -> None:
 
 
 def _first_sheet(file: io.BytesIO) -> list[Row]:
+    # The import takes a tenth of a second of CPU, and only one command of all processes reads workbooks.
+    import openpyxl  # noqa: PLC0415
+
     workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
     with contextlib.closing(workbook):
         sheets = [sheet for sheet in workbook.worksheets if sheet.sheet_state == "visible"]
