@@ -77,8 +77,9 @@ async def restored(run: Run) -> None:
     async with run.ledger_lacks():
         await _bring_back(run, copy)
         await _put_back(run, had)
-    await run.world.stores.lifecycle.publish(run.campaign)  # is refused where it does not pass them
     every_like_went_on(run, began_s)
+    # Refused if it does not pass them. While it runs a voter may be told that the rules moved, as at any publication.
+    await run.world.stores.lifecycle.publish(run.campaign)
     await restart(*run.world.workers)
     run.healed()
 
