@@ -65,5 +65,5 @@ simulate: $(VENV)/setup ## Live through 2,000 histories in virtual time, and fin
 faults: $(VENV)/setup ## Break a system of its own in every way we know, and check that no like is lost or doubled
 	@$(BIN)/python -m tests.faults --smoke --jobs 2 $(ARGS)
 
-faults-full: $(VENV)/setup ## The same for up to an hour (ARGS='--report FILE …' writes the table)
+faults-full: $(VENV)/setup ## The same for up to an hour (ARGS='--report docs/results/faults.md' writes the table)
 	@$(BIN)/python -m tests.faults --full --jobs 2 $(ARGS)
