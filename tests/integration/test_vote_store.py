@@ -16,6 +16,7 @@ from dianzan.domain.campaign import Document, State
 from dianzan.domain.errors import (
     StoreError,
     StoreFull,
+    StoreUnavailable,
 )
 from dianzan.domain.limits import KEPT_LIFE_S
 from dianzan.domain.shard import Shard
@@ -293,6 +294,12 @@ async def test_a_document_is_read_back_as_it_was_published(store: Store) -> None
 
     assert await store.documents.read(campaign.rules.id) == campaign
     assert await store.documents.versions() == {campaign.rules.id: campaign.version}
+
+
+async def test_a_full_store_asks_a_new_voter_to_come_again(client: Redis, store: Store) -> None:
+    async with configured(client, "maxmemory", "1"):
+        with pytest.raises(StoreUnavailable):
+            await store.rates.count_minted("c", -5, 100)
 
 
 async def test_tokens_minted_are_counted_per_network_and_minute_and_expire(client: Redis, store: Store) -> None:

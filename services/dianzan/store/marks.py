@@ -9,7 +9,7 @@ from redis.asyncio.client import Pipeline
 
 from dianzan.domain import wire
 from dianzan.domain.campaign import Document, Rules
-from dianzan.domain.errors import StoreAway, StoreUnavailable
+from dianzan.domain.errors import StoreError, StoreUnavailable
 from dianzan.domain.shard import Shard
 from dianzan.store import keys
 from dianzan.store.calls import StoreCalls
@@ -18,7 +18,7 @@ _KEYS_PER_UNLINK: Final = 1_000
 
 
 class Marks:
-    """Raises StoreAway if the store does not answer; what a voter waits for raises StoreUnavailable then."""
+    """Raises StoreAway if the store does not answer; `liked`, for which a voter waits, raises StoreUnavailable."""
 
     def __init__(self, calls: StoreCalls) -> None:
         self._calls = calls
@@ -28,7 +28,7 @@ class Marks:
         shard = document.rules.every_shard[wire.shard_of(voter, document.rules.shards)]
         try:
             return (await self.read(document, shard, window_day, [voter]))[voter]
-        except StoreAway as error:
+        except StoreError as error:
             raise StoreUnavailable(f"The store did not answer ({error.reason}); ask again.") from error
 
     async def read(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from redis.asyncio.client import Pipeline
 
-from dianzan.domain.errors import StoreAway, StoreUnavailable
+from dianzan.domain.errors import StoreError, StoreUnavailable
 from dianzan.store import keys
 from dianzan.store.calls import StoreCalls
 
 
 class Rates:
-    """Raises StoreUnavailable if the store does not answer: a voter waits for it."""
+    """Raises StoreUnavailable if the store does not answer or refuses: a voter waits for it."""
 
     def __init__(self, calls: StoreCalls) -> None:
         self._calls = calls
@@ -25,5 +25,5 @@ class Rates:
 
         try:
             return int((await self._calls.pipeline(key, queue, transaction=True))[0])
-        except StoreAway as error:
+        except StoreError as error:
             raise StoreUnavailable(f"The store did not answer ({error.reason}); ask again.") from error
