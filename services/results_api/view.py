@@ -104,13 +104,20 @@ class Snapshots:
         began = time.monotonic()
         # Computed when scraped: a read that hangs for 30 s must not leave the age of the one before.
         metrics.SNAPSHOT_AGE_SECONDS.set_function(lambda: time.monotonic() - (self._read_at or began))
+        away = False
         while True:
             started = time.perf_counter()
             try:
                 for campaign in await self.refresh():
                     tell(campaign)
             except LedgerAway as error:
-                _log.warning("the last counts go on being served", reason=str(error))
+                if not away:
+                    _log.warning("the last counts go on being served until Postgres answers", reason=str(error))
+                away = True
+            else:
+                if away:
+                    _log.info("Postgres answers again")
+                away = False
             took_s = time.perf_counter() - started
             metrics.SNAPSHOT_SECONDS.observe(took_s)
             # A Postgres so slow that a reading takes longer has half of its time for others.

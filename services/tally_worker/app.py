@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from dianzan.ledger.ledger import Ledger
 from dianzan.life.restore import Restorer
-from dianzan.process import background, faults
+from dianzan.process import background, faults, metrics
 from dianzan.store.nodes import connect
 from dianzan.store.store import Store
 from tally_worker import operations
@@ -41,6 +41,8 @@ def create_app(settings: WorkerSettings) -> FastAPI:
 async def _running(settings: WorkerSettings) -> AsyncIterator[WorkerState]:
     """Open everything in order; close it in reverse when the server stops: the last flush ends before all else."""
     async with AsyncExitStack() as opened:
+        for gauge in (metrics.ROUND_TIMESTAMP, metrics.RECONCILED_TIMESTAMP):
+            gauge.set_to_current_time()  # or the alert would speak of a round in 1970
         ledger = await Ledger.connect(settings.database_url)
         opened.push_async_callback(ledger.aclose)
         store = Store(connect(settings.redis_url, replicated=settings.store_mode == "replicated"))

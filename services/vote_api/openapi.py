@@ -29,6 +29,7 @@ described = APIRouter()
         errors.StoreUnsafe,
         errors.ClockSkewed,
         errors.Overloaded,
+        errors.NoRoom,
         errors.RulesMoved,
         errors.Unavailable,
     ),

@@ -23,7 +23,7 @@ ELSEWHERE = 0.05  # of the attempts: the same through another API process
 RESOLVING = 24  # voters who ask again at once, as many as are at work
 ANSWER_S_MAX = 12.0  # above everything the service itself waits for
 # Refusals that say that nothing was counted; every other 5xx is unknown.
-REFUSALS = frozenset({"store_unsafe", "overloaded", "clock_skewed", "rules_moved"})
+REFUSALS = frozenset({"store_unsafe", "overloaded", "store_full", "clock_skewed", "rules_moved"})
 
 
 class Load:

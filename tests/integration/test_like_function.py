@@ -14,8 +14,8 @@ from dianzan.domain.errors import (
     ApiError,
     ClockSkewed,
     Closed,
+    NoRoom,
     NotOpen,
-    Overloaded,
     RulesMoved,
     StoreUnavailable,
     StoreUnsafe,
@@ -245,7 +245,7 @@ async def test_a_full_store_refuses_likes_but_closes_and_is_emptied(
 
     async with configured(client, "maxmemory", "1mb"):
         [refused] = await link.send([call_of(campaign, [(B, [1])])])
-        assert isinstance(refused, Overloaded)
+        assert isinstance(refused, NoRoom)
         assert await dump(client) == before
 
         [entry] = await waiting(store, campaign)

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dianzan.domain.campaign import Document
-from dianzan.domain.errors import CampaignUnknown, Overloaded, StoreUnavailable, StoreUnsafe, Unavailable
+from dianzan.domain.errors import CampaignUnknown, NoRoom, StoreUnavailable, StoreUnsafe, Unavailable
 from dianzan.domain.limits import BACKLOG_BYTES_MAX
 from dianzan.domain.shard import Shard
 from dianzan.store import keys, library
@@ -266,7 +266,7 @@ async def test_likes_are_refused_from_85_percent_of_the_stores_memory_on(
     used = int((await client.info("memory"))["used_memory"])
     async with configured(client, "maxmemory", str(int(used / 0.9))):
         await watch.refresh()
-        with pytest.raises(Overloaded):
+        with pytest.raises(NoRoom):
             watch.require(node)
         assert "memory" in watch.reasons[0]
         assert not watch.ready
@@ -289,7 +289,7 @@ async def test_likes_are_refused_while_too_many_bytes_wait_for_the_ledger(
 
     await watch.refresh()
 
-    with pytest.raises(Overloaded):
+    with pytest.raises(NoRoom):
         watch.require(node)
     assert "wait for the ledger" in watch.reasons[0]
     await client.delete(*(keys.stream(Shard(made.rules.id, shard)) for shard in range(2)))
@@ -303,7 +303,7 @@ async def test_likes_are_refused_from_85_percent_of_the_stores_disk_on(
     watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=BACKLOG_BYTES_MAX, store_folder=tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: _Disk(used=86, free=14))
     await watch.refresh()
-    with pytest.raises(Overloaded):
+    with pytest.raises(NoRoom):
         watch.require(node)
     assert "86% of the store's disk" in watch.reasons[0]
 

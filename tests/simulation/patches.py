@@ -32,7 +32,7 @@ REPLACED: Final[Mapping[str, Sequence[str]]] = {
     "vote_api.likes.batcher": ["now_ms", "time", "os", "_log", "metrics"],
     "vote_api.likes.batchers": ["metrics"],
     "vote_api.likes.path": ["now_ms", "time", "_log", "metrics", "_ANSWERED", "_COUNTERS"],
-    "vote_api.store.campaigns": ["_log", "metrics"],
+    "vote_api.store.campaigns": ["now_ms", "_log", "metrics"],
     "vote_api.store.health": ["time", "metrics"],
     "vote_api.store.watch": ["time", "_log", "metrics"],
 }

@@ -22,6 +22,7 @@ NOTHING_COUNTED = frozenset(
         "closed",
         "store_unsafe",
         "overloaded",
+        "store_full",
         "clock_skewed",
         "rules_moved",
         "not_open",

@@ -40,6 +40,7 @@ ERRORS = sorted(every_error(), key=lambda error: error.code)
         (errors.StoreUnsafe, 503, "store_unsafe", 10),
         (errors.ClockSkewed, 503, "clock_skewed", 5),
         (errors.Overloaded, 503, "overloaded", 1),
+        (errors.NoRoom, 503, "store_full", 5),
         (errors.ResultsUnavailable, 503, "results_unavailable", 1),
         (errors.RulesMoved, 503, "rules_moved", 1),
     ],

@@ -236,6 +236,10 @@ class Document(BaseModel):
         """Voter classes whose likes are taken."""
         return frozenset(VoterClass[name] for name in self.rules.voter_classes)
 
+    def open_at(self, at_ms: int) -> bool:
+        """Whether likes of this instant are taken."""
+        return self.state is State.published and self.rules.opens_ms <= at_ms < self.rules.closes_ms
+
     @cached_property
     def publisher_number(self) -> dict[str, int]:
         """Publisher code -> number in the ledger; 0 is the campaign's own page."""

@@ -150,6 +150,13 @@ class Overloaded(Unavailable):
     code, title = "overloaded", "Too many likes at this moment; nothing was counted"
 
 
+class NoRoom(Unavailable):
+    """The store's memory or disk is full, or too many likes wait for the ledger; more vote APIs do not help."""
+
+    code, title = "store_full", "The store is full; nothing was counted"
+    retry_after_s = 5
+
+
 class ResultsUnavailable(Unavailable):
     """No snapshot of the counts has been read yet."""
 

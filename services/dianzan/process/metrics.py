@@ -68,6 +68,11 @@ CAMPAIGN_VERSION = Gauge(
     "Version of the campaign document this process serves. Differing between processes for over 5 s: the store.",
     ["campaign"],
 )
+CAMPAIGN_OPEN = Gauge(
+    "dianzan_campaign_open",
+    "1 while the campaign is between its opening and its end, otherwise 0. Likes that stop while it is 1: the door.",
+    ["campaign"],
+)
 
 # ---- tally worker ------------------------------------------------------------------------------------------
 

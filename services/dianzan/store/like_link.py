@@ -17,8 +17,8 @@ from dianzan.domain.errors import (
     ApiError,
     ClockSkewed,
     Closed,
+    NoRoom,
     NotOpen,
-    Overloaded,
     RulesMoved,
     StoreError,
     StoreUnavailable,
@@ -40,7 +40,7 @@ _REFUSALS: Final[Mapping[str, tuple[type[ApiError], str]]] = {
     "EARLY": (NotOpen, "The campaign is not open yet."),
     "LATE": (Closed, "Voting has ended."),
     "WINDOW": (RulesMoved, "A new voting window began at this moment; nothing was counted."),
-    "OOM": (Overloaded, "The store is full; nothing was counted."),
+    "OOM": (NoRoom, "The store is full; nothing was counted."),
 }
 
 
@@ -175,5 +175,5 @@ def _refusal(message: str) -> ApiError:
         refused, detail = _REFUSALS[word]
         return refused(detail)
     if "command not allowed when used memory" in message:  # redis-py strips the word OOM
-        return Overloaded(_REFUSALS["OOM"][1])
+        return NoRoom(_REFUSALS["OOM"][1])
     return StoreUnavailable(f"The store refused: {message}")

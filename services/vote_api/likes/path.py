@@ -13,7 +13,16 @@ from msgspec import UNSET
 
 from dianzan.domain import wire
 from dianzan.domain.campaign import Document
-from dianzan.domain.errors import ApiError, ClassNotAllowed, Closed, MethodNotAllowed, NotOpen, RulesMoved, Unavailable
+from dianzan.domain.errors import (
+    ApiError,
+    ClassNotAllowed,
+    Closed,
+    MethodNotAllowed,
+    NotOpen,
+    ResultsUnavailable,
+    RulesMoved,
+    Unavailable,
+)
 from dianzan.domain.voters import Voter
 from dianzan.domain.windows import now_ms
 from dianzan.domain.wire import Outcome, Status
@@ -36,6 +45,10 @@ _OPEN_TO_ALL = b"access-control-allow-origin: *\r\naccess-control-expose-headers
 _HEAD_OF_ANSWER = b"content-type: application/json\r\ncache-control: no-store\r\n" + _OPEN_TO_ALL
 _WAIVED = b"dianzan-promise: waived\r\n"
 _ANSWERED = metrics.REQUESTS.labels("ok")
+_REFUSALS: list[type[Unavailable]] = [Unavailable, *Unavailable.__subclasses__()]
+for _refusal in _REFUSALS:
+    if _refusal is not ResultsUnavailable:
+        metrics.REQUESTS.labels(_refusal.code)  # begins at 0: a rate does not see the first of a series
 _COUNTERS: dict[tuple[str, int], Any] = {}  # by campaign and status: looking a label up costs as much as a receipt
 _STATUS_NAMES = {status.value: status.name for status in Status}
 

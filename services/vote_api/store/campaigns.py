@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import CampaignUnknown, DocumentUnreadable, Unavailable
+from dianzan.domain.windows import now_ms
 from dianzan.process import logs, metrics
 from dianzan.store.documents import Documents
 
@@ -44,6 +45,9 @@ class KnownCampaigns:
             if known is None or known.version != version:
                 await self._read_one(campaign)
         self.loaded = True
+        at_ms = now_ms()
+        for campaign, document in self._documents.items():
+            metrics.CAMPAIGN_OPEN.labels(campaign).set(document.open_at(at_ms))
 
     async def _read_one(self, campaign: str) -> None:
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from dianzan.domain.errors import Overloaded, StoreError, StoreUnavailable, StoreUnsafe
+from dianzan.domain.errors import NoRoom, StoreError, StoreUnavailable, StoreUnsafe
 from dianzan.domain.limits import STORE_FULL_SHARE
 from dianzan.process import metrics
 from dianzan.store import durability
@@ -44,14 +44,14 @@ class HealthCheck:
         self._replicated, self._allow_weak_store = replicated, allow_weak_store
         self._backlog_bytes_max, self._store_folder = backlog_bytes_max, store_folder
 
-    def refusal(self, health: Health) -> StoreUnavailable | StoreUnsafe | Overloaded | None:
+    def refusal(self, health: Health) -> StoreUnavailable | StoreUnsafe | NoRoom | None:
         """What a voter is told if this server takes no likes: it is away, breaks its promise, or is full."""
         if health.away:
             return StoreUnavailable("The store does not answer; nothing was counted. Ask again.")
         if health.not_durable and not self._allow_weak_store:
             return StoreUnsafe("The store does not keep the promise now, so nothing is counted; ask again.")
         if health.full:
-            return Overloaded("The store is nearly full; nothing was counted. Ask again.")
+            return NoRoom("The store is nearly full; nothing was counted. Ask again.")
         return None
 
     async def look(self, node: Node, health: Health, streams: Sequence[str]) -> None:

@@ -132,7 +132,10 @@ class StoreWatch:
         broken = any(health.not_durable and not health.away for health in servers.values())
         self.waived = self._allow_weak_store and self._campaigns.loaded and broken
         if reasons != self.reasons:
-            _log.warning("what the store promises has changed", reasons=reasons, waived=self.waived)
+            if reasons:
+                _log.warning("likes may be refused", reasons=reasons, waived=self.waived)
+            else:
+                _log.info("the store keeps the promise")
         self.reasons = reasons
         metrics.STORE_SAFE.set(self.all_durable)
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from dianzan.domain.errors import Overloaded, StoreUnsafe
+from dianzan.domain.errors import NoRoom, StoreUnsafe
 from tests.faults.journal import Heard
 from tests.faults.power import aof_of, read_trace, small_disk, traced
 from tests.faults.processes import restart
@@ -114,9 +114,9 @@ async def disk_nearly_full(run: Run) -> None:
     await restart(*run.world.apis, DIANZAN_STORE_FOLDER=str(valkey.folder))
     filler = _fill(valkey.folder, 0.9)
     try:
-        await run.load.until_told(Overloaded.code)
+        await run.load.until_told(NoRoom.code)
         began_s = time.monotonic()
-        await run.load.until_told(Overloaded.code)
+        await run.load.until_told(NoRoom.code)
         late = [a for a in run.load.since(began_s) if a.heard is Heard.ok]
         assert not late, "a like was taken on a disk that is nearly full"
         assert valkey.death() is None

@@ -66,7 +66,7 @@ async def memory_full(run: Run) -> None:
         await client.config_set("maxmemory", used // 2)
         try:
             with run.nothing_durable():
-                await _told(run, "overloaded")
+                await _told(run, "store_full")
         finally:
             await client.config_set("maxmemory", 0)
     run.healed()
