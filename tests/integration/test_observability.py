@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ import pytest
 import yaml
 
 from dianzan.domain.errors import ResultsUnavailable, Unavailable
+from dianzan.local.stores import StoreAddresses
 from dianzan.process import metrics
 from tests.conftest import NewCampaign
 from tests.support.client import CampaignClient
+from tests.support.service import Service, running
 from tests.support.stream import streamed
 from tests.support.system import System, free_port
 from tests.support.wait import until
@@ -296,3 +299,39 @@ def test_a_dashboard_is_whole(path: Path) -> None:
     assert len(cells) == len(set(cells)), "panels overlap"
     assert max(x for x, _y in cells) < 24
     assert asked == {source["uid"] for source in sources}
+
+
+# ---- what a process says while its stores are away ------------------------------------------------------------------
+
+NOWHERE = StoreAddresses("redis://127.0.0.1:1/0", "postgresql://127.0.0.1:1/dianzan")
+
+
+async def metric(http: httpx.AsyncClient, service: Service, name: str) -> float:
+    """A metric without labels of one process."""
+    text = (await http.get(f"{service.url}/metrics")).text
+    return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+
+@pytest.mark.parametrize("name", ["dianzan_round_timestamp_seconds", "dianzan_reconciled_timestamp_seconds"])
+async def test_a_worker_without_a_round_counts_from_its_start(
+    http: httpx.AsyncClient, tmp_path: Path, name: str
+) -> None:
+    async with running("tally_worker", NOWHERE, tmp_path) as worker:
+        assert 0 <= time.time() - await metric(http, worker, name) < 60
+
+
+async def test_a_store_that_goes_on_being_away_is_one_line(http: httpx.AsyncClient, tmp_path: Path) -> None:
+    async with running("results_api", NOWHERE, tmp_path) as results_api:
+
+        async def tried_often() -> bool:
+            return await metric(http, results_api, "dianzan_snapshot_seconds_count") > 5
+
+        await until(tried_often)
+        assert results_api.log.read_text().count("the last counts go on being served") == 1
+
+
+def test_a_vote_api_that_starts_well_warns_of_nothing(system: System) -> None:
+    log = (system.data / "logs" / "vote_api.log").read_text()
+
+    assert "the store keeps the promise" in log
+    assert '"reasons": []' not in log
