@@ -188,7 +188,25 @@ def test_the_image_is_made_of_files_that_exist_without_the_extras_by_an_ordinary
     assert text.index("USER 10001") < text.index("CMD ")
 
 
-@pytest.mark.parametrize("path", sorted((DEPLOY / "systemd").glob("*.service")), ids=lambda path: str(path.name))
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+OTHERS = ("dianzan-nginx.service", "dianzan-prometheus.service", "dianzan-store.service")
+
+
+def test_there_is_a_unit_for_each_process() -> None:
+    services = [f"dianzan-{module.replace('_', '-')}.service" for module in SETTINGS]
+
+    assert sorted(path.name.replace("@", "") for path in UNITS) == sorted([*services, *OTHERS])
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: str(path.name))
+def test_a_unit_starts_without_rights_and_is_started_again(path: Path) -> None:
+    lines = path.read_text().splitlines()
+
+    assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "Restart=always"} <= set(lines)
+    assert {"DynamicUser=yes"} & set(lines) or any(re.fullmatch(r"User=(?!root)\w.*", line) for line in lines)
+
+
+@pytest.mark.parametrize("path", [path for path in UNITS if path.name not in OTHERS], ids=lambda path: str(path.name))
 def test_a_unit_runs_a_module_of_ours(path: Path) -> None:
     match = re.search(r"^ExecStart=/opt/dianzan/bin/python -m (\w+)$", path.read_text(), re.MULTILINE)
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -70,12 +71,12 @@ def running_proxy(vote_port: int, results_port: int) -> Iterator[Proxy]:
         assert text.count("listen 8080 ") == 1
         (folder / "nginx.conf").write_text(text.replace("listen 8080 ", f"listen 127.0.0.1:{port} "))
         (folder / "upstreams.conf").write_text(upstreams(vote_port, results_port))
-        log.touch()
         if user is not None:
-            for path in (folder, log):
-                shutil.chown(path, user)
+            shutil.chown(folder, user)
         command = [str(NGINX), "-p", name, "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
-        with log.open("ab") as output, (folder / "errors.log").open("wb") as errors:
+        # Its standard output is a socket, as systemd gives it one.
+        journal, output = socket.socketpair()
+        with journal, output, (folder / "errors.log").open("wb") as errors:
             process = subprocess.Popen(command, stdout=output, stderr=errors, user=user)
         try:
             yield Proxy(port, log)
