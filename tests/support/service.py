@@ -15,7 +15,11 @@ from loadtests.system import free_port, own_environment, start_service
 from dianzan.local.stores import StoreAddresses
 from tests.support.wait import until
 
-_PORT_SETTINGS = {"vote_api": "DIANZAN_VOTE_PORT", "tally_worker": "DIANZAN_WORKER_PORT"}
+_PORT_SETTINGS = {
+    "vote_api": "DIANZAN_VOTE_PORT",
+    "tally_worker": "DIANZAN_WORKER_PORT",
+    "results_api": "DIANZAN_RESULTS_PORT",
+}
 
 
 @dataclass(frozen=True)
