@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import uvicorn
 
+from dianzan.domain.errors import LedgerError
+from dianzan.ledger.ledger import Ledger
 from dianzan.process import logs
 from results_api.app import create_app
 from results_api.settings import ResultsSettings
@@ -16,6 +19,11 @@ def main() -> None:
     """Serve until SIGTERM; open streams are ended at once, since a reader would hold the process for ever."""
     settings = ResultsSettings()
     logs.configure(settings.log_level, "results_api")
+    try:
+        asyncio.run(Ledger.refuse_unusable(settings.database_url))
+    except LedgerError as error:
+        logs.get(__name__).error("the results API does not start", reason=str(error))
+        raise SystemExit(1) from error
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import uvicorn
 
+from dianzan.domain.errors import LedgerError
+from dianzan.ledger.ledger import Ledger
 from dianzan.process import logs
 from tally_worker.app import create_app
 from tally_worker.settings import WorkerSettings
@@ -13,6 +17,11 @@ def main() -> None:
     """Flush until SIGTERM; then finish the flush that runs and end."""
     settings = WorkerSettings()
     logs.configure(settings.log_level, "tally_worker")
+    try:
+        asyncio.run(Ledger.refuse_unusable(settings.database_url))
+    except LedgerError as error:
+        logs.get(__name__).error("the tally worker does not start", reason=str(error))
+        raise SystemExit(1) from error
     uvicorn.run(
         create_app(settings),
         host=settings.host,

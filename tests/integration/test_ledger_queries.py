@@ -157,6 +157,7 @@ async def _plan(sql: Sql, name: str, *arguments: int) -> str:
     """
     await sql.execute("SET enable_seqscan = off")
     await sql.execute("SET enable_bitmapscan = off")
-    await sql.execute(queries()["create_staging"])
-    rows = await sql.fetch(f"EXPLAIN {queries()[name]}", *arguments)
+    async with sql.transaction():
+        await sql.execute(queries()["create_staging"])
+        rows = await sql.fetch(f"EXPLAIN {queries()[name]}", *arguments)
     return "\n".join(row[0] for row in rows)

@@ -77,7 +77,7 @@ def running_proxy(vote_port: int, results_port: int) -> Iterator[Proxy]:
         # Its standard output is a socket, as systemd gives it one.
         journal, output = socket.socketpair()
         with journal, output, (folder / "errors.log").open("wb") as errors:
-            process = subprocess.Popen(command, stdout=output, stderr=errors, user=user)
+            process = subprocess.Popen(command, stdout=output.fileno(), stderr=errors, user=user)
         try:
             yield Proxy(port, log)
         finally:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
+from structlog.testing import capture_logs
 
+from dianzan.domain.errors import LedgerError
 from dianzan.process import background
 
 
@@ -42,3 +45,22 @@ async def test_a_task_that_has_ended_is_left_alone() -> None:
     await background.stop(task)
 
     assert not task.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(LedgerError("Run dianzan migrate."), "reason"), (ValueError(), "exc_info")]
+)
+async def test_a_death_of_our_own_making_is_told_in_its_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr("os.kill", lambda _pid, number: killed.append(number))
+
+    async def work() -> None:
+        raise error
+
+    with capture_logs() as lines:
+        await asyncio.wait([background.spawn("work", work())])
+
+    assert killed == [signal.SIGTERM]
+    assert [{"reason", "exc_info"} & line.keys() for line in lines] == [{told}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -31,9 +32,21 @@ app.command()(audit.restore)
 
 
 @app.command()
-def migrate(data: Data = DATA_DEFAULT) -> None:
+def migrate(
+    data: Data = DATA_DEFAULT,
+    results_role: Annotated[
+        str, typer.Option(envvar="DIANZAN_RESULTS_ROLE", help="A role to be granted what the results API reads.")
+    ] = "",
+) -> None:
     """Create or update the database's tables, and load the store's functions."""
-    applied = run(data, Stores.prepare)
+
+    async def work(stores: Stores) -> list[str]:
+        applied = await stores.prepare()
+        if results_role:
+            await stores.ledger.grant_reader(results_role)
+        return applied
+
+    applied = run(data, work)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 

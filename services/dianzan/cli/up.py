@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 import typer
 import yaml
@@ -26,6 +28,7 @@ from dianzan.roster.candidates import read_roster
 
 DEMO = "demo"
 DEMO_DAYS = 60
+RESULTS_ROLE = "dianzan_results"
 CLUSTER_HELP = (
     "Run a Valkey Cluster of 3 primaries and 3 replicas, and PostgreSQL with a synchronous standby: a like is counted "
     "once two nodes have it on disk."
@@ -100,15 +103,15 @@ def _running(data: Path, host: str, ports: Ports, stopping: threading.Event, *, 
         supervisor = Supervisor(data, host)
         supervisor.stop_leftovers()
         _print_notices(supervisor.notices)
-        asyncio.run(_prepare(found))
+        results_url = asyncio.run(_prepare(found, own=embedded is not None))
         stack.callback(_stop, supervisor)
-        for service in _services(found, host, ports):
+        for service in _services(found, host, ports, results_url=results_url):
             supervisor.start(service)
         supervisor.wait_ready(stopping)
         yield _Everything(supervisor, embedded)
 
 
-def _services(found: StoreAddresses, host: str, ports: Ports) -> list[Service]:
+def _services(found: StoreAddresses, host: str, ports: Ports, *, results_url: str = "") -> list[Service]:
     """In the order in which they stop too: no more likes, then no more flushes, then no more readers."""
     shared = {
         "DIANZAN_REDIS_URL": found.redis_url,
@@ -126,6 +129,7 @@ def _services(found: StoreAddresses, host: str, ports: Ports) -> list[Service]:
             ports.results,
             "--results-port",
             {
+                "DIANZAN_DATABASE_URL": results_url or found.database_url,
                 "DIANZAN_RESULTS_PORT": str(ports.results),
                 "DIANZAN_VOTE_URL": os.environ.get("DIANZAN_VOTE_URL", vote_url),
             },
@@ -151,11 +155,21 @@ def _stores(stack: ExitStack, data: Path, *, cluster: bool) -> tuple[StoreAddres
     return found, embedded
 
 
-async def _prepare(found: StoreAddresses) -> None:
-    """Migrate, load the store's functions, and create the demo campaign if there is none."""
+async def _prepare(found: StoreAddresses, *, own: bool) -> str:
+    """Migrate, load the store's functions, and create the demo campaign if there is none.
+
+    Returns the results API's address of the ledger: in our own PostgreSQL it has a role that can read no key, with a
+    password that is new at each start.
+    """
     async with open_stores(found) as stores:
         await stores.prepare()
         await create_demo(stores)
+        if not own:
+            return found.database_url
+        password = secrets.token_hex(24)
+        await stores.ledger.make_reader(RESULTS_ROLE, password)
+    address = urlsplit(found.database_url)
+    return urlunsplit(address._replace(netloc=f"{RESULTS_ROLE}:{password}@{address.netloc.rpartition('@')[2]}"))
 
 
 async def create_demo(stores: Stores) -> None:

@@ -28,14 +28,49 @@ _REFUSES: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
 
 @contextmanager
 def mapped() -> Iterator[None]:
-    """Raise LedgerAway or LedgerRefuses for asyncpg's errors inside this block, with those as their cause."""
+    """Raise LedgerAway, LedgerRefuses or LedgerError for asyncpg's errors inside this block, with those as cause."""
     try:
         yield
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        raise LedgerError(f"DIANZAN_DATABASE_URL cannot be used ({error}): mend it.") from error
     except _AWAY as error:
         raise LedgerAway(f"Postgres does not answer ({type(error).__name__}: {error})") from error
     except _REFUSES as error:
         raise LedgerRefuses(f"Postgres refuses this ({type(error).__name__}: {error})") from error
-    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-        raise LedgerError(f"Postgres does not let us in ({error}): is DIANZAN_DATABASE_URL right?") from error
-    except asyncpg.UndefinedTableError as error:
-        raise LedgerError("The database has no tables yet: run dianzan migrate.") from error
+    except asyncpg.PostgresError as error:
+        raise LedgerError(_sentence(error)) from error
+
+
+# What an operator is to do about an answer that no retry changes.
+_ADVICE: Final[tuple[tuple[tuple[type[asyncpg.PostgresError], ...], str], ...]] = (
+    (
+        (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError),
+        "Postgres does not let us in ({error}): is DIANZAN_DATABASE_URL right?",
+    ),
+    ((asyncpg.UndefinedTableError,), "The database has no tables yet: run dianzan migrate."),
+    (
+        (asyncpg.UndefinedColumnError,),
+        "The database's tables are of an older release ({error}): run dianzan migrate.",
+    ),
+    (
+        (asyncpg.InsufficientPrivilegeError,),
+        "The role of DIANZAN_DATABASE_URL may not do this ({error}): grant it what deploy/README.md lists for it, or "
+        "use the role that owns the tables.",
+    ),
+    (
+        (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError),
+        "A pooler in transaction mode stands before Postgres ({error}): add ?pgbouncer=true to DIANZAN_DATABASE_URL.",
+    ),
+    (
+        (asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError),
+        "Postgres does not know a name that it was given ({error}): if it is a parameter of DIANZAN_DATABASE_URL, take "
+        "it out.",
+    ),
+)
+
+
+def _sentence(error: asyncpg.PostgresError) -> str:
+    usual = "Postgres refuses this ({kind}: {error})."
+    advice = next((advice for kinds, advice in _ADVICE if isinstance(error, kinds)), usual)
+    # Without the server's detail and hint, which are lines of their own.
+    return advice.format(error=error.args[0].splitlines()[0], kind=type(error).__name__)

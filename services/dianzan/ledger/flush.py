@@ -28,12 +28,13 @@ class ShardFlush:
 
         By way of the ledger itself, too, where the window has no partition: it refuses such likes by name.
         """
-        if not await self._connection.fetchval(queries()["is_partition"], rows.partition):
+        schema = await self._connection.fetchval(queries()["partition_schema"], rows.partition)
+        if schema is None:
             return await self._insert_staged(rows)
         savepoint = self._connection.transaction()
         await savepoint.start()
         try:
-            await self._copy(rows, rows.partition)
+            await self._copy(rows, rows.partition, schema)
         except asyncpg.UniqueViolationError:
             await savepoint.rollback()  # after no other error: it would wait as long again for a server that has gone
             return await self._insert_staged(rows)
@@ -42,7 +43,7 @@ class ShardFlush:
 
     async def _insert_staged(self, rows: Rows) -> int:
         await self._connection.execute(queries()["create_staging"])
-        await self._copy(rows, "staging")
+        await self._copy(rows, "staging", "pg_temp")
         new = New()
         for candidate, liked_at, likes in await self._connection.fetch(queries()["insert_staged"]):
             new.likes[candidate] += likes
@@ -62,8 +63,10 @@ class ShardFlush:
         )
         return new.count
 
-    async def _copy(self, rows: Rows, table: str) -> None:
-        copied = await self._connection.copy_to_table(table, source=rows.pieces(), columns=COLUMNS, format="binary")
+    async def _copy(self, rows: Rows, table: str, schema: str) -> None:
+        copied = await self._connection.copy_to_table(
+            table, schema_name=schema, source=rows.pieces(), columns=COLUMNS, format="binary"
+        )
         if copied != f"COPY {rows.new.count}":
             raise LedgerError(f"Postgres answered {copied} to {rows.new.count} likes.")
 

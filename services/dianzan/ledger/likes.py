@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date
 
+import asyncpg
+from asyncpg.cursor import CursorFactory
+
 from dianzan.domain.shard import Shard
 from dianzan.ledger.errors import mapped
 from dianzan.ledger.flush import ShardFlush
-from dianzan.ledger.queries import READ_ALL_S, Pool, queries
+from dianzan.ledger.queries import READ_ALL_S, Connection, Pool, queries
 from dianzan.ledger.records import StoredCampaign
 
 
@@ -47,8 +50,7 @@ class Likes:
         with mapped():
             async with self._pool.acquire() as connection, connection.transaction(readonly=True):
                 await connection.execute(queries()["outlive_idle"])
-                rows = connection.cursor(queries()["record"], campaign.number, prefetch=10_000, timeout=READ_ALL_S)
-                async for row in rows:
+                async for row in await _rows(connection, queries()["record"], campaign.number):
                     yield row["window_day"], row["candidate"], row["voter"]
 
     async def voters_of(self, campaign: StoredCampaign, day: date) -> AsyncIterator[tuple[bytes, list[int]]]:
@@ -56,6 +58,11 @@ class Likes:
         with mapped():
             async with self._pool.acquire() as connection, connection.transaction(readonly=True):
                 await connection.execute(queries()["outlive_idle"])
-                rows = connection.cursor(queries()["voters"], campaign.number, day, prefetch=10_000, timeout=READ_ALL_S)
-                async for row in rows:
+                async for row in await _rows(connection, queries()["voters"], campaign.number, day):
                     yield row["voter"], row["candidates"]
+
+
+async def _rows(connection: Connection, query: str, *arguments: object) -> CursorFactory[asyncpg.Record]:
+    """Every row of a query, streamed. Prepared first: a cursor names its own statement, and a pooler mixes up names."""
+    prepared = await connection.prepare(query, timeout=READ_ALL_S)
+    return prepared.cursor(*arguments, prefetch=10_000, timeout=READ_ALL_S)

@@ -9,8 +9,8 @@ SELECT number, id, rules, version, state, width, secret, swept_through
 FROM campaigns WHERE id = $1;
 
 -- name: campaigns
--- All campaigns, oldest first.
-SELECT number, id, rules, version, state, width, secret, swept_through
+-- All campaigns, oldest first, without their keys: the results API asks this, and its role may not read a key.
+SELECT number, id, rules, version, state, width, NULL::bytea AS secret, swept_through
 FROM campaigns ORDER BY number;
 
 -- name: outlive_idle
@@ -27,7 +27,12 @@ SET LOCAL lock_timeout = '{seconds}s';
 
 -- name: lock_campaign
 -- Serialise steps in one campaign's life: create, import, publish, close, seal, restore.
-SELECT pg_advisory_xact_lock(hashtext('dianzan.campaign'), hashtext($1));
+-- Advisory locks are of a whole database: the schema tells two installations in it apart, as 0 in the schema public,
+-- whose oid is 2200 everywhere. So workers of before and after agree on a lock.
+SELECT pg_advisory_xact_lock(
+    hashtext('dianzan.campaign') # (SELECT (relnamespace::bigint - 2200) % 2147483648 FROM pg_class WHERE oid = 'likes'::regclass)::integer,
+    hashtext($1)
+);
 
 -- name: insert_campaign
 INSERT INTO campaigns (id, rules, secret) VALUES ($1, $2, $3) RETURNING number;
@@ -81,17 +86,25 @@ UPDATE campaigns SET version = version + 1 WHERE number = $1;
 
 -- name: lock_shard
 -- True where no other worker flushes this shard now. It saves double work; correctness does not need it.
-SELECT pg_try_advisory_xact_lock($1, $2);
+SELECT pg_try_advisory_xact_lock(
+    $1::integer # (SELECT (relnamespace::bigint - 2200) % 2147483648 FROM pg_class WHERE oid = 'likes'::regclass)::integer, $2
+);
 
 -- name: wait_for_shard
-SELECT pg_advisory_xact_lock($1, $2);
+SELECT pg_advisory_xact_lock(
+    $1::integer # (SELECT (relnamespace::bigint - 2200) % 2147483648 FROM pg_class WHERE oid = 'likes'::regclass)::integer, $2
+);
 
--- name: is_partition
--- Whether a table is a partition of the ledger now; one that was detached is none, and nothing in it would be counted.
-SELECT EXISTS (SELECT 1 FROM pg_inherits WHERE inhparent = 'likes'::regclass AND inhrelid = to_regclass($1));
+-- name: partition_schema
+-- The schema of this ledger's partition of that name; NULL if there is none. One that was detached, or is of another
+-- installation in the same database, is none: nothing in it would be counted.
+SELECT relnamespace::regnamespace::text
+FROM pg_class JOIN pg_inherits ON inhrelid = pg_class.oid
+WHERE relname = $1 AND inhparent = 'likes'::regclass;
 
 -- name: create_staging
-CREATE TEMPORARY TABLE IF NOT EXISTS staging (LIKE likes) ON COMMIT DELETE ROWS;
+-- Of this transaction alone: behind a pooler the next one may be on another session.
+CREATE TEMPORARY TABLE IF NOT EXISTS staging (LIKE likes) ON COMMIT DROP;
 
 -- name: insert_staged
 -- Insert the staged likes, some of which are known; the new ones, by what the counts tell apart.
@@ -100,7 +113,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staging (LIKE likes) ON COMMIT DELETE ROWS;
 WITH inserted AS (
     INSERT INTO likes (liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter)
     SELECT liked_at, window_day, network, campaign, candidate, publisher, voter_class, voter
-    FROM staging
+    FROM pg_temp.staging
     ORDER BY campaign, window_day, voter, candidate
     ON CONFLICT (campaign, window_day, candidate, voter) DO NOTHING
     RETURNING candidate, liked_at
@@ -191,24 +204,56 @@ FROM likes WHERE campaign = $1 AND window_day = $2 GROUP BY voter;
 -- name: has_likes
 SELECT EXISTS (SELECT 1 FROM likes WHERE campaign = $1);
 
--- name: partition_exists
-SELECT to_regclass($1) IS NOT NULL;
-
 -- name: create_partition
--- One partition a campaign and window; the names and bounds are numbers and dates of our own.
-CREATE TABLE IF NOT EXISTS {name} PARTITION OF likes FOR VALUES FROM ({campaign}, '{day}') TO ({campaign}, '{next_day}');
+-- One partition a campaign and window; the names and bounds are numbers and dates of our own. It stands in the schema
+-- of its ledger, and a table of that name there which is no partition of it refuses this.
+CREATE TABLE {schema}.{name} PARTITION OF likes FOR VALUES FROM ({campaign}, '{day}') TO ({campaign}, '{next_day}');
+
+-- name: ledger_schema
+-- The schema that this installation's tables stand in, quoted.
+SELECT quote_ident(nspname)
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = 'likes'::regclass;
 
 -- name: migrations_table
 CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
 
 -- name: lock_migrations
-SELECT pg_advisory_lock(hashtext('dianzan.migrations'));
+SELECT pg_advisory_xact_lock(hashtext('dianzan.migrations'));
 
--- name: unlock_migrations
-SELECT pg_advisory_unlock(hashtext('dianzan.migrations'));
+-- name: server_encoding
+SHOW server_encoding;
 
 -- name: migrations_applied
-SELECT name FROM migrations ORDER BY name;
+-- By way of JSON, since a database of before has no digests and may have no such column.
+SELECT name, to_jsonb(migrations) ->> 'digest' AS digest FROM migrations ORDER BY name;
 
 -- name: record_migration
 INSERT INTO migrations (name) VALUES ($1);
+
+-- name: record_digest
+-- Also of what was applied before digests were kept.
+UPDATE migrations SET digest = $2 WHERE name = $1 AND digest IS NULL;
+
+-- name: quoted
+SELECT quote_ident($1);
+
+-- name: quoted_text
+SELECT quote_literal($1);
+
+-- name: role_exists
+SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1);
+
+-- name: create_role
+CREATE ROLE {role} LOGIN;
+
+-- name: set_password
+ALTER ROLE {role} PASSWORD {password};
+
+-- name: grant_reader
+-- What the results API reads. Of the campaigns every column that it asks for, and not their keys; of the likes nothing.
+GRANT USAGE ON SCHEMA {schema} TO {role};
+GRANT SELECT (number, id, rules, version, state, width, swept_through) ON {schema}.campaigns TO {role};
+GRANT SELECT ON
+    {schema}.migrations, {schema}.candidates, {schema}.publishers, {schema}.counts, {schema}.hours,
+    {schema}.people_estimates, {schema}.seals, {schema}.sealed_tallies
+TO {role};

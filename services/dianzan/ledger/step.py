@@ -80,12 +80,23 @@ class CampaignStep:
         return later
 
     async def create_partitions(self, days: Iterable[date]) -> None:
-        """One ledger partition per window, so that no like ever lacks a place."""
+        """One ledger partition per window, so that no like ever lacks a place.
+
+        Raises CampaignError if a table that is no partition of this ledger stands in a partition's place.
+        """
+        schema = await self._connection.fetchval(queries()["ledger_schema"])
         for day in days:
             name = partition_name(self._number, day)
-            if not await self._connection.fetchval(queries()["partition_exists"], name):
-                bounds = {"name": name, "campaign": self._number, "day": day, "next_day": day + timedelta(days=1)}
-                await self._connection.execute(queries()["create_partition"].format(**bounds))
+            if await self._connection.fetchval(queries()["partition_schema"], name) is None:
+                bounds = {"schema": schema, "name": name, "campaign": self._number}
+                bounds |= {"day": day, "next_day": day + timedelta(days=1)}
+                try:
+                    await self._connection.execute(queries()["create_partition"].format(**bounds))
+                except asyncpg.DuplicateTableError as error:
+                    raise CampaignError(
+                        f"Not published: the table {schema}.{name} is no partition of the ledger, and likes of {day} "
+                        "would have no place. Attach it, or rename it, then run this again."
+                    ) from error
 
     async def publish(self, width: int) -> int:
         """Move to published (or stay there) and return the new version."""

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
+from dianzan.domain.errors import DianzanError
 from dianzan.process import logs
 
 _log = logs.get(__name__)
@@ -34,7 +35,9 @@ async def stop(task: asyncio.Task[None]) -> None:
 
 
 def _stop_on_error(task: asyncio.Task[None]) -> None:
-    if task.cancelled() or task.exception() is None:
+    if task.cancelled() or (error := task.exception()) is None:
         return
-    _log.critical("background task died; stopping", task=task.get_name(), exc_info=task.exception())
+    # One of our own errors says what to do; any other is a fault, which its traceback explains.
+    told = {"reason": str(error)} if isinstance(error, DianzanError) else {"exc_info": error}
+    _log.critical("background task died; stopping", task=task.get_name(), **told)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -66,6 +66,9 @@ def connect(urls: str, *, replicated: bool = False, connections_max: int = 32) -
     seeds = [url.strip() for url in urls.split(",") if url.strip()]
     if not seeds:
         raise ValueError("an address is empty")
+    for seed in seeds:
+        if urlsplit(seed).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("an address begins with redis:// or rediss://, and a comma in a password is written %2C")
     return StoreNodes(_Topology(seeds), replicated=replicated, connections_max=connections_max)
 
 

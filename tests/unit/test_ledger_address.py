@@ -1,0 +1,59 @@
+"""The ledger's address as people write it: what is understood, and the sentence for what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from dianzan.domain.errors import LedgerError
+from dianzan.ledger.address import connection_options
+from dianzan.store.nodes import connect
+
+PLAIN = "postgresql://u:p@db.example:5432/dianzan"
+
+
+@pytest.mark.parametrize(
+    ("url", "dsn", "others"),
+    [
+        (PLAIN, PLAIN, {"timeout": 5}),
+        (PLAIN.replace("postgresql", "postgres"), PLAIN.replace("postgresql", "postgres"), {"timeout": 5}),
+        (f"{PLAIN}?connect_timeout=3", PLAIN, {"timeout": 3}),
+        (f"{PLAIN}?connect_timeout=0", PLAIN, {"timeout": 5}),
+        (f"{PLAIN}?pgbouncer=true", PLAIN, {"timeout": 5, "statement_cache_size": 0}),
+        (f"{PLAIN}?pgbouncer=false&sslmode=require", f"{PLAIN}?sslmode=require", {"timeout": 5}),
+        ("postgresql://u:a%2Cb%40@db/d", "postgresql://u:a%2Cb%40@db/d", {"timeout": 5}),
+    ],
+)
+def test_an_address_is_understood(url: str, dsn: str, others: dict[str, float]) -> None:
+    assert connection_options(url) == {"dsn": dsn, **others}
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://u:p@db/dianzan", "begins with mysql://: write postgresql://USER"),
+        ("postgresql+asyncpg://u:p@db/dianzan", r"begins with postgresql\+asyncpg://: write postgresql://USER"),
+        ("db.example/dianzan", "has no scheme: write postgresql://USER"),
+        ("", "has no scheme: write postgresql://USER"),
+        ("postgresql://u:[p@db/dianzan", "is no address .*%5B"),
+        (f"{PLAIN}?connect_timeout=soon", "connect_timeout is 'soon'; write whole seconds"),
+        (f"{PLAIN}?pgbouncer=yes", "pgbouncer is 'yes'; write pgbouncer=true"),
+    ],
+)
+def test_what_is_no_address_is_said_with_its_setting(url: str, said: str) -> None:
+    with pytest.raises(LedgerError, match=said) as refused:
+        connection_options(url)
+
+    assert str(refused.value).startswith("DIANZAN_DATABASE_URL")
+    assert "p@db" not in str(refused.value).replace("u:[p@db", ""), "no password is told"
+
+
+@pytest.mark.parametrize("url", ["redis://:Ab,9x@host/0", "host:6379", "redis://a:6379,b:6379"])
+def test_a_part_of_a_stores_address_that_is_none_is_said(url: str) -> None:
+    with pytest.raises(ValueError, match="a comma in a password is written %2C"):
+        connect(url)
+
+
+def test_a_comma_in_a_password_is_written_as_said() -> None:
+    [node] = connect("redis://:Ab%2C9x@host/0").all()
+
+    assert node.client.connection_pool.connection_kwargs["password"] == "Ab,9x"
