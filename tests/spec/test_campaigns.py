@@ -238,7 +238,7 @@ async def test_title_end_and_candidates_may_change_and_take_effect_within_two_se
     added = roster_file(tmp_path, "more.csv", "code,name\nc01,改名\nc99,新人\n")
 
     system.cli("campaign", "create", changed)
-    imported = system.cli("campaign", "import-candidates", campaign.id, added).stdout
+    imported = system.cli("campaign", "import-candidates", campaign.id, added, "--yes").stdout
     assert imported == "1 candidates added, 1 corrected, in force now.\n"
 
     async def in_force() -> bool:

@@ -1,4 +1,4 @@
-"""`dianzan campaign`: create, import candidates, list, show, publish, close."""
+"""`dianzan campaign`: create, import candidates, list, show, changes, publish, close."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from dianzan.cli import documents
+from dianzan.cli.asking import Yes, require_agreement
 from dianzan.cli.documents import Json
-from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
+from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, refusals_said, run
+from dianzan.cli.tables import moment, print_table
 from dianzan.domain.campaign import State
-from dianzan.domain.campaign_file import read_rules
-from dianzan.domain.errors import DianzanError
+from dianzan.domain.campaign_file import read_rules, start_of
+from dianzan.domain.shown_text import harmless
 from dianzan.ledger.records import StoredCampaign
-from dianzan.roster.candidates import Candidate, read_roster
+from dianzan.roster.candidates import Candidate, Roster, read_roster
+from dianzan.roster.changes import Change
+from dianzan.roster.table import FILE_BYTES_MAX as ROSTER_BYTES_MAX
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
 
@@ -40,18 +42,29 @@ def create(file: File, data: Data = DATA_DEFAULT) -> None:
 
 
 @app.command("import-candidates")
-def import_candidates(campaign: Id, file: File, data: Data = DATA_DEFAULT) -> None:
-    """Add or correct candidates from a CSV or XLSX file; a bad file is refused whole, every bad line named."""
+def import_candidates(campaign: Id, file: File, data: Data = DATA_DEFAULT, *, yes: Yes = False) -> None:
+    """Add or correct candidates from a CSV or XLSX file; a bad file is refused whole, every bad line named.
+
+    A column that the file lacks is left as it is. What would change before the eyes of voters is shown first.
+    """
+    roster, differences = run(data, lambda stores: _differences(stores, campaign, file))
+    if differences:
+        typer.echo("\n".join(map(str, differences)), err=True)
+        with refusals_said():
+            require_agreement(f"Bring this into {campaign}, which is published?", yes=yes)
 
     async def work(stores: Stores) -> None:
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise DianzanError(f"{file} cannot be read: {error.strerror}.") from error
-        added, corrected = await stores.lifecycle.import_candidates(campaign, read_roster(file.name, content))
+        added, corrected = await stores.lifecycle.import_candidates(
+            campaign, roster.candidates, columns=roster.columns, agreed=differences
+        )
         typer.echo(f"{added} candidates added, {corrected} corrected{await _next(stores, campaign)}")
 
     run(data, work)
+
+
+async def _differences(stores: Stores, campaign: str, file: Path) -> tuple[Roster, list[Change]]:
+    roster = read_roster(file.name, start_of(file, ROSTER_BYTES_MAX + 1))
+    return roster, await stores.lifecycle.roster_changes(campaign, roster)
 
 
 async def _next(stores: Stores, campaign: str) -> str:
@@ -60,15 +73,24 @@ async def _next(stores: Stores, campaign: str) -> str:
 
 
 @app.command("list")
-def list_campaigns(data: Data = DATA_DEFAULT) -> None:
-    """Show all campaigns."""
+def list_campaigns(data: Data = DATA_DEFAULT, *, json: Json = False) -> None:
+    """Show all campaigns; times are by the clock of each."""
 
     async def work(stores: Stores) -> None:
-        table = Table("id", "title", "state", "opens", "closes", "results")
-        for each in await stores.ledger.campaigns.all():
-            rules = each.rules.model_dump(mode="json")
-            table.add_row(each.id, rules["title"], each.state, rules["opens"], rules["closes"], rules["results"])
-        Console().print(table)
+        campaigns = await stores.ledger.campaigns.all()
+        if json:
+            documents.show(documents.of_campaigns(campaigns))
+            return
+        rows = [
+            (
+                each.id,
+                each.state,
+                *(moment(at, each.rules) for at in (each.rules.opens, each.rules.closes)),
+                each.rules.title,
+            )
+            for each in campaigns
+        ]
+        print_table(("id", "state", "opens", "closes"), ("title",), rows)
 
     run(data, work)
 
@@ -91,11 +113,27 @@ def show(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None
 def _show(stored: StoredCampaign, candidates: Iterable[Candidate]) -> None:
     typer.echo(f"state: {stored.state} (version {stored.version})")
     for name, value in stored.rules.model_dump(mode="json").items():
-        typer.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    table = Table("code", "name", "kind", "district", "category")
-    for each in candidates:
-        table.add_row(each.code, each.name, each.kind, each.district, each.category)
-    Console().print(table)
+        typer.echo(harmless(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"))
+    rows = [(each.code, each.kind, each.name, each.district, each.category) for each in candidates]
+    print_table(("code", "kind"), ("name", "district", "category"), rows)
+
+
+@app.command("changes")
+def changes_command(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None:
+    """Show what was changed in the roster while the campaign ran: when, whose, from what to what."""
+
+    async def work(stores: Stores) -> None:
+        stored = await stores.lifecycle.stored(campaign)
+        found = await stores.ledger.campaigns.roster_changes(stored)
+        if json:
+            documents.show(documents.of_roster_changes(campaign, found))
+            return
+        rows = [
+            (moment(each.changed_at, stored.rules), each.code, each.field, each.before, each.after) for each in found
+        ]
+        print_table(("when", "code", "field"), ("before", "after"), rows)
+
+    run(data, work)
 
 
 @app.command()

@@ -38,6 +38,17 @@ class StoredCampaign:
 
 
 @dataclass(frozen=True, slots=True)
+class RosterChange:
+    """One row of `roster_changes`: a field of a candidate; `before` is empty for a candidate who was new."""
+
+    changed_at: datetime
+    code: str
+    field: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """Two numbers of one candidate: likes, and people (distinct voters; an estimate until sealed)."""
 
