@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ import pytest
 from loadtests.system import own_environment
 
 from dianzan.cli.stores import Stores
+from dianzan.domain.campaign_file import read_rules
 from dianzan.domain.errors import CampaignError
 from dianzan.roster.candidates import Candidate, read_roster
-from tests.support.client import CampaignClient, rules
+from tests.support.client import CampaignClient, candidates, publish, rules
 from tests.support.system import System
+from tests.support.wait import until
 
 CASES = Path(__file__).parents[1] / "cases"
 CORRECTION = "code,name\nC01,改名\nc09,新人\n"
@@ -150,6 +152,38 @@ async def test_a_draft_is_corrected_without_a_question_and_without_a_trace(
         "m1", "何小曼", "team", "东城区", "社区服务", "十年如一日", "很长的故事", "https://img.example/m1.jpg"
     )
     assert changes_of(system, draft.id) == []
+
+
+# ---- what is over ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_campaign_that_is_over_is_not_published_and_its_id_can_still_be_used(
+    system: System, stores: Stores, tmp_path: Path
+) -> None:
+    last_year = read_rules(CASES / "y04_last_year.yaml")
+    await stores.lifecycle.create(last_year)
+    await stores.lifecycle.import_candidates(last_year.id, candidates(2))
+
+    done = system.cli("campaign", "publish", last_year.id, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is over before it begins: closes is 2025-12-21 00:00:00+08:00" in done.stderr
+    now = datetime.now(UTC)
+    again = last_year.model_copy(update={"opens": now, "closes": now + timedelta(days=20)})
+    await stores.lifecycle.create(again)
+    assert (await stores.lifecycle.publish(last_year.id)).version > 1
+
+
+async def test_publishing_again_is_no_question_of_time(stores: Stores) -> None:
+    soon = rules(closes=datetime.now(UTC) + timedelta(seconds=1.5))
+    await publish(stores, soon, candidates(2))
+
+    async def is_over() -> bool:
+        return datetime.now(UTC) > soon.closes
+
+    await until(is_over)
+
+    assert (await stores.lifecycle.publish(soon.id)).rules == soon
 
 
 # ---- what is printed ------------------------------------------------------------------------------------------------

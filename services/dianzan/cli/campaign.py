@@ -142,7 +142,11 @@ def publish(campaign: Id, data: Data = DATA_DEFAULT) -> None:
 
     async def work(stores: Stores) -> None:
         document = await stores.lifecycle.publish(campaign)
-        typer.echo(f"Published {campaign}, version {document.version}, {len(document.candidates)} candidates.")
+        times = " to ".join(moment(at, document.rules) for at in (document.rules.opens, document.rules.closes))
+        typer.echo(
+            f"Published {campaign}, version {document.version}, {len(document.candidates)} candidates; likes are taken "
+            f"from {times}, {document.rules.timezone}."
+        )
 
     run(data, work)
 

@@ -134,6 +134,7 @@ class Lifecycle:
                 raise CampaignError(
                     f"Campaign {campaign_id} has no candidates: dianzan campaign import-candidates first."
                 )
+            await self._require_time_left(campaign)
             # Before anything reads the ledger: two readers that both come to want the whole table would deadlock.
             await step.create_partitions(campaign.rules.window_dates())
             await step.publish(next_width(campaign.width, len(codes)))
@@ -170,6 +171,20 @@ class Lifecycle:
         if campaign is None:
             raise CampaignError(_unknown(campaign_id))
         return campaign
+
+    async def _require_time_left(self, campaign: StoredCampaign) -> None:
+        """Publishing fixes an id and its times permanently: not one that nobody could like in.
+
+        Raises CampaignError. What the store has is published already, whatever an older copy of Postgres says.
+        """
+        rules = campaign.rules
+        if campaign.state is not State.draft or rules.closes > datetime.now(UTC):
+            return
+        if await self._store.documents.read(campaign.id) is None:
+            raise CampaignError(
+                f"Campaign {campaign.id} is over before it begins: closes is {rules.closes.astimezone(rules.zone)}. "
+                "Change opens and closes in the campaign file and run dianzan campaign create with it, then this again."
+            )
 
     async def _publish_changes(self, before: StoredCampaign) -> None:
         if before.state is State.published:
