@@ -248,3 +248,21 @@ def test_any_terminal_is_written_to(system: System, encoding: str) -> None:
     assert (
         json.loads(printed("campaign", "show", "demo", "--json").decode("utf-8"))["candidates"][0]["name"] == "林晓禾"
     )
+
+
+# ---- a file to begin with -------------------------------------------------------------------------------------------
+
+
+def test_a_new_campaign_file_is_accepted_as_it_is_and_never_written_over_another(
+    system: System, tmp_path: Path
+) -> None:
+    file = tmp_path / "campaign.yaml"
+    printed = system.cli("campaign", "new").stdout
+
+    assert system.cli("campaign", "new", file).stdout.startswith(f"Wrote {file}.")
+    assert file.read_text(encoding="utf-8") == printed
+    found = read_rules(file)
+    assert datetime.now(UTC) < found.opens < found.closes
+    assert sum(line.startswith("#") for line in printed.splitlines()) > 10
+    again = system.cli("campaign", "new", file, check=False)
+    assert (again.returncode, again.stderr) == (1, f"{file} cannot be written: File exists.\n")

@@ -1,8 +1,9 @@
-"""`dianzan campaign`: create, import candidates, list, show, changes, publish, close."""
+"""`dianzan campaign`: new, create, import candidates, list, show, changes, publish, close."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,12 @@ import typer
 from dianzan.cli import documents
 from dianzan.cli.asking import Yes, require_agreement
 from dianzan.cli.documents import Json
+from dianzan.cli.example import campaign_file
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, refusals_said, run
 from dianzan.cli.tables import moment, print_table
 from dianzan.domain.campaign import State
 from dianzan.domain.campaign_file import read_rules, start_of
+from dianzan.domain.errors import DianzanError
 from dianzan.domain.shown_text import harmless
 from dianzan.ledger.records import StoredCampaign
 from dianzan.roster.candidates import Candidate, Roster, read_roster
@@ -25,6 +28,26 @@ app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
 
 Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
 File = Annotated[Path, typer.Argument(metavar="FILE")]
+
+
+@app.command()
+def new(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Where to write it; without one it is printed.")
+    ] = None,
+) -> None:
+    """Write a commented campaign file to begin with; it is accepted as it is. A file that exists is left alone."""
+    text = campaign_file(date.today())
+    if file is None:
+        typer.echo(text.encode(), nl=False)
+        return
+    with refusals_said():
+        try:
+            with file.open("x", encoding="utf-8") as written:
+                written.write(text)
+        except OSError as error:
+            raise DianzanError(f"{file} cannot be written: {error.strerror}.") from error
+    typer.echo(f"Wrote {file}. Next: mend it, then dianzan campaign create {file}")
 
 
 @app.command()
