@@ -250,6 +250,16 @@ def test_a_title_above_the_header_is_passed_over() -> None:
     assert [each.name for each in case("r05_title_row.xlsx").candidates] == ["何小满"]
 
 
+def test_a_second_roster_below_a_title_is_not_lost_unsaid() -> None:
+    def add(sheet: Worksheet) -> None:
+        assert sheet.parent is not None
+        second = sheet.parent.create_sheet("朝阳")
+        for row in (["朝阳区候选人"], [], ["编号", "姓名"], ["b1", "顾南"]):
+            second.append(row)
+
+    assert "the sheet '朝阳' also holds a roster" in refusal(book(HEAD, ["a1", "何小满"], change=add))
+
+
 def test_the_hint_that_excel_writes_for_itself_is_obeyed() -> None:
     [candidate] = case("r07_sep_hint.csv").candidates
     assert (candidate.code, candidate.name, candidate.district) == ("h1", "何小满", "东城区")

@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from datetime import date, time, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dianzan.domain.shown_text import quoted
@@ -24,6 +25,7 @@ PARTS_MAX = 1_000  # files inside an .xlsx; a plain workbook has about a dozen
 TAGS_MAX = 1_000_000  # in its XML; 5,000 rows of 8 cells have 250,000, and one costs up to 350 bytes while it is read
 SHEETS_MAX = 100  # visible ones; a roster needs one, a workbook of districts has 16
 SHEET_ROWS_MAX = 1_048_576  # Excel's own last row; without it a forged row number makes openpyxl count for ever
+HEADER_LINES_MAX = 20  # of a further sheet, looked at for a header: titles and blank rows may stand above it
 PADDED_CHARS_MAX = 32  # zeros a number format may ask for; a code is no longer
 NUMBER_BELOW = 10**15  # a spreadsheet keeps 15 digits of a number, and makes zeros of the others
 
@@ -103,8 +105,8 @@ def _first_sheet(file: io.BytesIO, is_header: IsHeader) -> list[Row]:
             sheet.reset_dimensions()  # some programs write a wrong size, and rows beyond it would be lost
         for sheet in sheets[1:]:
             # Notes on further sheets are ignored; candidates there must not be lost unsaid.
-            first = next(_sheet_rows(sheet.iter_rows(1, None, 1), SheetMarks()), None)
-            if first and is_header(first):
+            first = islice(_sheet_rows(sheet.iter_rows(1, None, 1), SheetMarks()), HEADER_LINES_MAX)
+            if any(is_header(row) for row in first):
                 raise RefusedError(
                     f"the sheet {quoted(sheet.title)} also holds a roster; put all candidates on the first sheet"
                 )
