@@ -309,6 +309,12 @@ async def test_the_same_subject_is_the_same_voter_and_another_is_not(
     assert await li.statuses("c01") == ["counted"]
 
 
+async def test_a_subject_may_be_any_bytes(system: System, open_campaign: CampaignClient) -> None:
+    printed = system.cli("token", open_campaign.id.upper(), "--subject", "\udcff").stdout.split()
+
+    assert await open_campaign.with_token(printed[0]).statuses("c01") == ["counted"]
+
+
 async def test_as_many_random_tokens_are_printed_as_asked_for(system: System, open_campaign: CampaignClient) -> None:
     tokens = system.cli("token", open_campaign.id, "--count", "50").stdout.split()
 

@@ -188,6 +188,11 @@ def test_a_number_is_taken_as_it_is_shown_or_refused(number: float, number_forma
         assert [each.code for each in read_roster("a", data).candidates] == [code]
 
 
+def test_a_fraction_has_the_digits_that_are_shown() -> None:
+    [candidate] = read_roster("a", book(HEAD, ["a1", 0.1 + 0.2])).candidates
+    assert candidate.name == "0.3"
+
+
 def with_marks(sheet: Worksheet) -> None:
     sheet.merge_cells("C2:C3")
     sheet.row_dimensions[4].hidden = True

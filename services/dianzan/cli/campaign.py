@@ -17,6 +17,7 @@ from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, refusals_said, run
 from dianzan.cli.tables import moment, print_table
 from dianzan.domain.campaign import State
 from dianzan.domain.campaign_file import read_rules, start_of
+from dianzan.domain.codes import folded
 from dianzan.domain.errors import DianzanError
 from dianzan.domain.shown_text import harmless
 from dianzan.ledger.records import StoredCampaign
@@ -26,7 +27,7 @@ from dianzan.roster.table import FILE_BYTES_MAX as ROSTER_BYTES_MAX
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
 
-Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
+Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id, in any case.", callback=folded)]
 File = Annotated[Path, typer.Argument(metavar="FILE")]
 
 

@@ -1,4 +1,4 @@
-"""One rule for the codes of candidates and publishers: people may type them in any case, and they are small letters."""
+"""One rule for codes, and for ids in commands: people may type them in any case, and they are small letters."""
 
 from __future__ import annotations
 

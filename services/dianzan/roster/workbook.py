@@ -152,6 +152,6 @@ def _number_text(value: float, number_format: str) -> str | Unreadable:
             "to be seen"
         )
     if not float(value).is_integer():
-        return str(value)
+        return f"{value:.15g}"  # as many digits as a spreadsheet shows
     zeros = len(plain_format) if set(plain_format) == {"0"} else 0
     return str(int(value)).zfill(min(zeros, PADDED_CHARS_MAX))
