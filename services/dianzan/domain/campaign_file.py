@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -132,7 +132,7 @@ def _problem(error: ErrorDetails) -> str:
     name = _field(place)
     write = _WRITE.get(name)
     if kind == "extra_forbidden":
-        return _no_such_field(str(place[-1]), Publisher if place[0] == "publishers" else Rules)
+        return _no_such_field(str(place[-1]), _known_fields(place))
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if write is None:
@@ -152,11 +152,16 @@ def _what_is_there(kind: str, value: Any) -> str:
     return f"{quoted(value) if isinstance(value, str) else f'{value!r:.60}'} is not right"
 
 
-def _no_such_field(name: str, model: type[Rules] | type[Publisher]) -> str:
-    meant = get_close_matches(name.lower().replace("-", "_"), model.model_fields, n=1)
-    return "there is no such field; " + (
-        f"did you mean {meant[0]}?" if meant else f"known are {', '.join(model.model_fields)}"
-    )
+def _known_fields(place: Place) -> Sequence[str]:
+    if len(place) == 1:
+        return list(Rules.model_fields)
+    return list(Publisher.model_fields) if place[0] == "publishers" else []
+
+
+def _no_such_field(name: str, known: Sequence[str]) -> str:
+    meant = get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    advice = f"; did you mean {meant[0]}?" if meant else f"; known are {', '.join(known)}" if known else ""
+    return f"there is no such field{advice}"
 
 
 def _time_meant(value: object) -> str | None:
