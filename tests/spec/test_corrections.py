@@ -58,8 +58,8 @@ async def known(stores: Stores, campaign: str) -> dict[str, Candidate]:
     return {each.code: each for each in (await stores.ledger.campaigns.candidates(stored)).values()}
 
 
-def changes_of(system: System, campaign: str) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = json.loads(system.cli("campaign", "changes", campaign, "--json").stdout)["changes"]
+def changes_of(system: System, campaign: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(system.cli("campaign", "changes", campaign, "--json").stdout)["changes"]
     return found
 
 
@@ -96,13 +96,14 @@ async def test_what_a_correction_changed_is_kept_and_columns_it_lacks_are_left_a
         code: each for code, each in before.items() if code != "c01"
     }
     kept = changes_of(system, campaign.id)
-    assert [[each[name] for name in ("code", "field", "before", "after")] for each in kept] == [
+    assert [[each["change"][name] for name in ("code", "field", "before", "after")] for each in kept] == [
         ["c01", "name", "候选人1", "改名"],
         ["c09", "kind", "", "person"],
         ["c09", "name", "", "新人"],
     ]
     assert datetime.fromisoformat(kept[0]["changed_at"]) <= datetime.now(UTC)
-    assert "改名" in system.cli("campaign", "changes", campaign.id).stdout
+    first, *_ = system.cli("campaign", "changes", campaign.id).stdout.splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d  c01 name: '候选人1' → '改名'", first)
 
 
 async def test_at_a_terminal_the_operator_is_asked(

@@ -144,7 +144,7 @@ def _show(stored: StoredCampaign, candidates: Iterable[Candidate]) -> None:
 
 @app.command("changes")
 def changes_command(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None:
-    """Show what was changed in the roster while the campaign ran: when, whose, from what to what."""
+    """Show what was changed in the roster while the campaign ran; of long texts the place where they differ."""
 
     async def work(stores: Stores) -> None:
         stored = await stores.lifecycle.stored(campaign)
@@ -152,10 +152,8 @@ def changes_command(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = Fal
         if json:
             documents.show(documents.of_roster_changes(campaign, found))
             return
-        rows = [
-            (moment(each.changed_at, stored.rules), each.code, each.field, each.before, each.after) for each in found
-        ]
-        print_table(("when", "code", "field"), ("before", "after"), rows)
+        for each in found:
+            typer.echo(f"{moment(each.changed_at, stored.rules)}  {each.change}")
 
     run(data, work)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TextIO
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -15,12 +13,10 @@ from rich.text import Text
 from dianzan.domain.campaign import Rules
 from dianzan.domain.shown_text import harmless
 
-UNBOUNDED = 100_000  # columns of a pipe: as wide as the longest line
+UNBOUNDED = 10_000  # columns of a pipe: far wider than any line of ours
 
 
-def print_table(
-    whole: Sequence[str], broken: Sequence[str], rows: Iterable[Sequence[str]], file: TextIO | None = None
-) -> None:
+def print_table(whole: Sequence[str], broken: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; the cells of the columns `broken`, which come last, may be broken to fit a terminal."""
     table = Table(box=None)
     for name in whole:
@@ -29,7 +25,7 @@ def print_table(
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))
-    console = Console(file=file or sys.stdout, markup=False, emoji=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     seen, console.width = console.width if console.is_terminal else UNBOUNDED, UNBOUNDED
     # Wider than the terminal rather than cut: the terminal then breaks the lines.
     console.width = max(seen, Measurement.get(console, console.options, table).minimum)

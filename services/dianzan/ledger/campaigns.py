@@ -15,6 +15,7 @@ from dianzan.ledger.queries import Pool, queries
 from dianzan.ledger.records import RosterChange, Seal, StoredCampaign, Tally
 from dianzan.ledger.step import CampaignStep, lock_campaign
 from dianzan.roster.candidates import Candidate
+from dianzan.roster.changes import Change
 
 
 class Campaigns:
@@ -76,7 +77,7 @@ class Campaigns:
         """What was changed in the roster while the campaign ran, in the order of time."""
         with mapped():
             records = await self._pool.fetch(queries()["roster_changes"], campaign.number)
-        return [RosterChange(*record) for record in records]
+        return [RosterChange(record["changed_at"], Change(*list(record)[1:])) for record in records]
 
     async def set_swept(self, campaign: StoredCampaign, day: date) -> None:
         """Remember the last window whose marks are gone from the store."""

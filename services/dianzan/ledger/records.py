@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 from dianzan.domain.campaign import Rules, State
 from dianzan.domain.shard import Shard
+from dianzan.roster.changes import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,10 @@ class StoredCampaign:
 
 @dataclass(frozen=True, slots=True)
 class RosterChange:
-    """One row of `roster_changes`: a field of a candidate; `before` is empty for a candidate who was new."""
+    """One row of `roster_changes`."""
 
     changed_at: datetime
-    code: str
-    field: str
-    before: str
-    after: str
+    change: Change
 
 
 @dataclass(frozen=True, slots=True)
