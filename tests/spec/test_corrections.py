@@ -144,8 +144,8 @@ async def test_a_draft_is_corrected_without_a_question_and_without_a_trace(
     draft = rules()
     await stores.lifecycle.create(draft)
     for name, said in (
-        ("r09_full.csv", "2 candidates added, 0 corrected"),
-        ("r09_correction.csv", "0 candidates added, 1"),
+        ("full.csv", "2 candidates added, 0 corrected"),
+        ("correction.csv", "0 candidates added, 1"),
     ):
         assert system.cli("campaign", "import-candidates", draft.id, CASES / name).stdout.startswith(said)
 
@@ -161,7 +161,7 @@ async def test_a_draft_is_corrected_without_a_question_and_without_a_trace(
 async def test_a_campaign_that_is_over_is_not_published_and_its_id_can_still_be_used(
     system: System, stores: Stores, tmp_path: Path
 ) -> None:
-    last_year = read_rules(CASES / "y04_last_year.yaml")
+    last_year = read_rules(CASES / "last_year.yaml")
     await stores.lifecycle.create(last_year)
     await stores.lifecycle.import_candidates(last_year.id, candidates(2))
 
@@ -199,7 +199,7 @@ async def marked(system: System, stores: Stores) -> str:
     draft = rules(title=MARKUP)
     draft = draft.model_copy(update={"id": f"{draft.id}-".ljust(32, "x")})
     await stores.lifecycle.create(draft)
-    roster = read_roster("a.csv", (CASES / "r21b_markup_closing.csv").read_bytes())
+    roster = read_roster("a.csv", (CASES / "markup_closing.csv").read_bytes())
     await stores.lifecycle.import_candidates(draft.id, roster.candidates)
     return draft.id
 

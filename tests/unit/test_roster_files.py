@@ -52,7 +52,7 @@ HEAD = ["编号", "姓名", "区县", "类别"]
 
 
 def test_a_correction_of_one_person_saved_as_gbk_is_read_as_chinese() -> None:
-    [candidate] = case("r08_gbk_one_line.csv").candidates
+    [candidate] = case("gbk_one_line.csv").candidates
     assert candidate.name == "谢伟"
 
 
@@ -95,7 +95,7 @@ def test_a_file_that_may_be_two_things_is_refused_and_both_are_shown(data: bytes
 
 
 def test_merged_cells_hold_their_value_in_each_row() -> None:
-    districts = [(each.code, each.district, each.category) for each in case("r01_merged.xlsx").candidates]
+    districts = [(each.code, each.district, each.category) for each in case("merged.xlsx").candidates]
     assert districts == [
         ("a1", "东城区", "社区服务"),
         ("a2", "东城区", "社区服务"),
@@ -121,7 +121,7 @@ def test_a_merged_code_is_not_taken_for_two_candidates() -> None:
 
 
 def test_a_formula_that_was_never_computed_is_refused_by_its_cell() -> None:
-    said = refusal("r02_formulas.xlsx").splitlines()
+    said = refusal("formulas.xlsx").splitlines()
     assert [line.partition(":")[0] for line in said[1:]] == ["line 2, column 区县", "line 2, column 类别"]
     assert "never computed" in said[1]
 
@@ -149,7 +149,7 @@ def test_a_formula_that_was_computed_is_its_value_even_if_that_is_empty(cached: 
 
 
 def test_a_hidden_row_is_neither_taken_nor_lost_unsaid() -> None:
-    assert "line 3: is a hidden row; show all rows and clear the filter" in refusal("r03_hidden_row.xlsx")
+    assert "line 3: is a hidden row; show all rows and clear the filter" in refusal("hidden_row.xlsx")
 
 
 def test_a_hidden_column_is_refused() -> None:
@@ -160,7 +160,7 @@ def test_a_hidden_column_is_refused() -> None:
 
 
 def test_a_number_of_more_digits_than_a_spreadsheet_keeps_is_refused() -> None:
-    assert "line 2, column 编号: is a number of more than 15 digits" in refusal("r10b_long_number.xlsx")
+    assert "line 2, column 编号: is a number of more than 15 digits" in refusal("long_number.xlsx")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_bomb_of_marks_goes_off_nowhere(old: str, new: str) -> None:
 
 
 def test_a_title_above_the_header_is_passed_over() -> None:
-    assert [each.name for each in case("r05_title_row.xlsx").candidates] == ["何小满"]
+    assert [each.name for each in case("title_row.xlsx").candidates] == ["何小满"]
 
 
 def test_a_second_roster_below_a_title_is_not_lost_unsaid() -> None:
@@ -266,12 +266,12 @@ def test_a_second_roster_below_a_title_is_not_lost_unsaid() -> None:
 
 
 def test_the_hint_that_excel_writes_for_itself_is_obeyed() -> None:
-    [candidate] = case("r07_sep_hint.csv").candidates
+    [candidate] = case("sep_hint.csv").candidates
     assert (candidate.code, candidate.name, candidate.district) == ("h1", "何小满", "东城区")
 
 
 def test_padded_names_are_kept_and_padded_headers_understood() -> None:
-    assert [each.name for each in case("r06b_padded_names.xlsx").candidates] == ["张　三", "李 四", "欧阳小明"]
+    assert [each.name for each in case("padded_names.xlsx").candidates] == ["张　三", "李 四", "欧阳小明"]
     [candidate] = read_roster("a.csv", "编 号,姓　名,Ｐｈｏｔｏ\nc01,安然,\n".encode()).candidates
     assert candidate.name == "安然"
 
@@ -296,8 +296,8 @@ def archive(*names: str) -> bytes:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        pytest.param("r04_strict.xlsx", "Strict Open XML", id="strict"),
-        pytest.param("r11_html.xls", "it is a web page or other XML", id="HTML as .xls"),
+        pytest.param("strict.xlsx", "Strict Open XML", id="strict"),
+        pytest.param("html.xls", "it is a web page or other XML", id="HTML as .xls"),
         pytest.param(
             b'\xef\xbb\xbf<?xml version="1.0"?><Workbook/>', "it is a web page or other XML", id="XML of 2003"
         ),
@@ -317,7 +317,7 @@ def test_another_kind_of_file_is_called_by_its_name_with_what_to_do(data: bytes 
 # ---- shown text -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["r14_blank_braille_blank.csv", "r14_blank_hangul_filler.csv"])
+@pytest.mark.parametrize("name", ["blank_braille_blank.csv", "blank_hangul_filler.csv"])
 def test_a_name_that_nobody_sees_is_refused(name: str) -> None:
     assert "line 2, column name: has no character that can be seen" in refusal(name)
 
@@ -347,7 +347,7 @@ def test_a_name_of_any_script_is_kept(name: str) -> None:
 
 
 def test_codes_are_folded_to_small_letters() -> None:
-    assert [each.code for each in case("r16_upper.csv").candidates] == ["c01", "c02"]
+    assert [each.code for each in case("upper.csv").candidates] == ["c01", "c02"]
 
 
 # ---- a correction ---------------------------------------------------------------------------------------------------
@@ -356,8 +356,8 @@ M1 = Candidate("m1", "何小满", "team", "东城区", "社区服务", "十年�
 
 
 def test_a_column_that_the_file_lacks_is_left_alone() -> None:
-    known = {each.code: each for each in case("r09_full.csv").candidates}
-    roster = case("r09_correction.csv")
+    known = {each.code: each for each in case("full.csv").candidates}
+    roster = case("correction.csv")
     [wanted] = [corrected(known[each.code], each, roster.columns) for each in roster.candidates]
 
     assert known["m1"] == M1
