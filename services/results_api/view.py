@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from dianzan.domain.campaign import State
+from dianzan.domain.codes import folded
 from dianzan.domain.errors import CampaignUnknown, CandidateUnknown, LedgerAway, ResultsUnavailable
 from dianzan.domain.limits import SNAPSHOT_EVERY_S
 from dianzan.domain.ranking import ranked
@@ -95,7 +96,7 @@ class Snapshots:
     def candidate(self, campaign: str, code: str) -> Rendered:
         """One candidate. Raises CandidateUnknown."""
         try:
-            return self.of(campaign).candidates[code]
+            return self.of(campaign).candidates[folded(code)]
         except KeyError:
             raise CandidateUnknown(f"Campaign {campaign} has no candidate {code[:40]!r}.") from None
 

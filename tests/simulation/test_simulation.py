@@ -75,6 +75,6 @@ def test_no_module_of_a_history_reads_the_real_machine_unnoticed() -> None:
         "dianzan.domain.windows.time",
         "dianzan.process.faults.os",  # kills a real process at a named point; no history arms one
         "dianzan.process.metrics",
-        "dianzan.roster.table.time",  # a type
+        "dianzan.roster.workbook.time",  # a type
         "dianzan.store.nodes.STORE_TIMEOUT_S",  # of real connections
     ]

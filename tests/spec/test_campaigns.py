@@ -238,7 +238,7 @@ async def test_title_end_and_candidates_may_change_and_take_effect_within_two_se
     added = roster_file(tmp_path, "more.csv", "code,name\nc01,改名\nc99,新人\n")
 
     system.cli("campaign", "create", changed)
-    imported = system.cli("campaign", "import-candidates", campaign.id, added).stdout
+    imported = system.cli("campaign", "import-candidates", campaign.id, added, "--yes").stdout
     assert imported == "1 candidates added, 1 corrected, in force now.\n"
 
     async def in_force() -> bool:
@@ -307,6 +307,12 @@ async def test_the_same_subject_is_the_same_voter_and_another_is_not(
     assert await zhang.statuses("c01") == ["counted"]
     assert await zhang_again.statuses("c01") == ["already_liked"]
     assert await li.statuses("c01") == ["counted"]
+
+
+async def test_a_subject_may_be_any_bytes(system: System, open_campaign: CampaignClient) -> None:
+    printed = system.cli("token", open_campaign.id.upper(), "--subject", "\udcff").stdout.split()
+
+    assert await open_campaign.with_token(printed[0]).statuses("c01") == ["counted"]
 
 
 async def test_as_many_random_tokens_are_printed_as_asked_for(system: System, open_campaign: CampaignClient) -> None:

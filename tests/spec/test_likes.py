@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -103,6 +104,29 @@ async def test_a_candidate_named_twice_in_one_request_counts_once(open_campaign:
     assert answer["remaining"] == 2
 
 
+async def test_a_code_may_be_typed_in_any_case_and_is_the_same_candidate(open_campaign: CampaignClient) -> None:
+    voter = await open_campaign.voter()
+
+    first, again = await voter.like("C02", "c02", "Nobody"), await voter.like("C02")
+
+    assert [(each["candidate"], each["status"]) for each in first["results"]] == [
+        ("c02", "counted"),
+        ("Nobody", "unknown_candidate"),
+    ]
+    assert first["remaining"] == 2
+    assert again["results"] == [{**first["results"][0], "status": "already_liked"}]
+
+
+async def test_a_publisher_may_be_typed_in_any_case(new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign(publishers=["bjnews", "btv"])
+    voter = await campaign.voter("BTV")
+
+    stored_campaign = await campaign.stores.lifecycle.stored(campaign.id)
+    document = await campaign.stores.ledger.campaigns.document(stored_campaign)
+
+    assert document.key.read_token(voter.token, time.time()).publisher == 2
+
+
 async def test_a_request_names_at_most_the_quota(open_campaign: CampaignClient) -> None:
     voter = await open_campaign.voter()
 
@@ -114,7 +138,7 @@ async def test_a_request_names_at_most_the_quota(open_campaign: CampaignClient) 
 async def test_unknown_candidates_cost_nothing(open_campaign: CampaignClient) -> None:
     voter = await open_campaign.voter()
 
-    answer = await voter.like("nobody", "C01", "")
+    answer = await voter.like("nobody", "C99", "")
 
     assert [result["status"] for result in answer["results"]] == ["unknown_candidate"] * 3
     assert answer["remaining"] == 3

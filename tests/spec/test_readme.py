@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from tests.support.wait import until
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"```(sh|json)\n(.*?)```", re.DOTALL)
+
+
+CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
 def examples() -> list[tuple[str, dict[str, Any] | None]]:
@@ -60,3 +64,20 @@ async def test_the_readmes_examples_print_what_the_readme_shows(system: System) 
             return bool(shape(json.loads(run(commands, system, token))) == shape(expected))
 
         await until(as_shown, within_s=10, what=commands)
+
+
+def test_the_readmes_commands_lead_from_nothing_to_a_published_campaign(system: System, tmp_path: Path) -> None:
+    lines = [line for block in CONSOLE.findall(README.read_text(encoding="utf-8")) for line in block.splitlines()]
+    commands = [
+        line.removeprefix("$ ").partition("#")[0].split() for line in lines if line.startswith("$ dianzan camp")
+    ]
+    (tmp_path / "services").symlink_to(README.parent / "services")
+    environment = {**os.environ, "DIANZAN_DATA": str(system.data)}
+
+    for command in commands:
+        words = [sys.executable, "-m", "dianzan.cli", *command[1:]]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    assert [command[2] for command in commands] == ["new", "create", "import-candidates", "publish"]
+    assert done.stdout.startswith("Published rolemodels, version ")

@@ -201,6 +201,10 @@ async def test_the_results_are_read_only(counted: CampaignClient) -> None:
     assert refused.headers["allow"] == "GET, HEAD"
 
 
+async def test_a_candidate_is_found_by_its_code_in_any_case(counted: CampaignClient) -> None:
+    assert (await counted.get("/candidates/C04")).json() == (await counted.get("/candidates/c04")).json()
+
+
 async def test_a_draft_is_seen_nowhere(counted: CampaignClient, stores: Stores, read_again: ReadAgain) -> None:
     draft = rules()
     await stores.lifecycle.create(draft)

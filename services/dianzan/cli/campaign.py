@@ -1,28 +1,54 @@
-"""`dianzan campaign`: create, import candidates, list, show, publish, close."""
+"""`dianzan campaign`: new, create, import candidates, list, show, changes, publish, close."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from dianzan.cli import documents
+from dianzan.cli.asking import Yes, require_agreement
 from dianzan.cli.documents import Json
-from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
+from dianzan.cli.example import campaign_file
+from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, refusals_said, run
+from dianzan.cli.tables import moment, print_table
 from dianzan.domain.campaign import State
-from dianzan.domain.campaign_file import read_rules
+from dianzan.domain.campaign_file import read_rules, start_of
+from dianzan.domain.codes import folded
 from dianzan.domain.errors import DianzanError
+from dianzan.domain.shown_text import harmless
 from dianzan.ledger.records import StoredCampaign
-from dianzan.roster.candidates import Candidate, read_roster
+from dianzan.roster.candidates import Candidate, Roster, read_roster
+from dianzan.roster.changes import Change
+from dianzan.roster.table import FILE_BYTES_MAX as ROSTER_BYTES_MAX
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
 
-Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
+Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id, in any case.", callback=folded)]
 File = Annotated[Path, typer.Argument(metavar="FILE")]
+
+
+@app.command()
+def new(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Where to write it; without one it is printed.")
+    ] = None,
+) -> None:
+    """Write a commented campaign file to begin with; it is accepted as it is. A file that exists is left alone."""
+    text = campaign_file(date.today())
+    if file is None:
+        typer.echo(text.encode(), nl=False)
+        return
+    with refusals_said():
+        try:
+            with file.open("x", encoding="utf-8") as written:
+                written.write(text)
+        except OSError as error:
+            raise DianzanError(f"{file} cannot be written: {error.strerror}.") from error
+    typer.echo(f"Wrote {file}. Next: mend it, then dianzan campaign create {file}")
 
 
 @app.command()
@@ -40,18 +66,29 @@ def create(file: File, data: Data = DATA_DEFAULT) -> None:
 
 
 @app.command("import-candidates")
-def import_candidates(campaign: Id, file: File, data: Data = DATA_DEFAULT) -> None:
-    """Add or correct candidates from a CSV or XLSX file; a bad file is refused whole, every bad line named."""
+def import_candidates(campaign: Id, file: File, data: Data = DATA_DEFAULT, *, yes: Yes = False) -> None:
+    """Add or correct candidates from a CSV or XLSX file; a bad file is refused whole, every bad line named.
+
+    A column that the file lacks is left as it is. What would change before the eyes of voters is shown first.
+    """
+    roster, differences = run(data, lambda stores: _differences(stores, campaign, file))
+    if differences:
+        typer.echo("\n".join(map(str, differences)), err=True)
+        with refusals_said():
+            require_agreement(f"Bring this into {campaign}, which is published?", yes=yes)
 
     async def work(stores: Stores) -> None:
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise DianzanError(f"{file} cannot be read: {error.strerror}.") from error
-        added, corrected = await stores.lifecycle.import_candidates(campaign, read_roster(file.name, content))
+        added, corrected = await stores.lifecycle.import_candidates(
+            campaign, roster.candidates, columns=roster.columns, agreed=differences
+        )
         typer.echo(f"{added} candidates added, {corrected} corrected{await _next(stores, campaign)}")
 
     run(data, work)
+
+
+async def _differences(stores: Stores, campaign: str, file: Path) -> tuple[Roster, list[Change]]:
+    roster = read_roster(file.name, start_of(file, ROSTER_BYTES_MAX + 1))
+    return roster, await stores.lifecycle.roster_changes(campaign, roster)
 
 
 async def _next(stores: Stores, campaign: str) -> str:
@@ -60,15 +97,24 @@ async def _next(stores: Stores, campaign: str) -> str:
 
 
 @app.command("list")
-def list_campaigns(data: Data = DATA_DEFAULT) -> None:
-    """Show all campaigns."""
+def list_campaigns(data: Data = DATA_DEFAULT, *, json: Json = False) -> None:
+    """Show all campaigns; times are by the clock of each."""
 
     async def work(stores: Stores) -> None:
-        table = Table("id", "title", "state", "opens", "closes", "results")
-        for each in await stores.ledger.campaigns.all():
-            rules = each.rules.model_dump(mode="json")
-            table.add_row(each.id, rules["title"], each.state, rules["opens"], rules["closes"], rules["results"])
-        Console().print(table)
+        campaigns = await stores.ledger.campaigns.all()
+        if json:
+            documents.show(documents.of_campaigns(campaigns))
+            return
+        rows = [
+            (
+                each.id,
+                each.state,
+                *(moment(at, each.rules) for at in (each.rules.opens, each.rules.closes)),
+                each.rules.title,
+            )
+            for each in campaigns
+        ]
+        print_table(("id", "state", "opens", "closes"), ("title",), rows)
 
     run(data, work)
 
@@ -91,11 +137,25 @@ def show(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None
 def _show(stored: StoredCampaign, candidates: Iterable[Candidate]) -> None:
     typer.echo(f"state: {stored.state} (version {stored.version})")
     for name, value in stored.rules.model_dump(mode="json").items():
-        typer.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    table = Table("code", "name", "kind", "district", "category")
-    for each in candidates:
-        table.add_row(each.code, each.name, each.kind, each.district, each.category)
-    Console().print(table)
+        typer.echo(harmless(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"))
+    rows = [(each.code, each.kind, each.name, each.district, each.category) for each in candidates]
+    print_table(("code", "kind"), ("name", "district", "category"), rows)
+
+
+@app.command("changes")
+def changes_command(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None:
+    """Show what was changed in the roster while the campaign ran; of long texts the place where they differ."""
+
+    async def work(stores: Stores) -> None:
+        stored = await stores.lifecycle.stored(campaign)
+        found = await stores.ledger.campaigns.roster_changes(stored)
+        if json:
+            documents.show(documents.of_roster_changes(campaign, found))
+            return
+        for each in found:
+            typer.echo(f"{moment(each.changed_at, stored.rules)}  {each.change}")
+
+    run(data, work)
 
 
 @app.command()
@@ -104,7 +164,11 @@ def publish(campaign: Id, data: Data = DATA_DEFAULT) -> None:
 
     async def work(stores: Stores) -> None:
         document = await stores.lifecycle.publish(campaign)
-        typer.echo(f"Published {campaign}, version {document.version}, {len(document.candidates)} candidates.")
+        times = " to ".join(moment(at, document.rules) for at in (document.rules.opens, document.rules.closes))
+        typer.echo(
+            f"Published {campaign}, version {document.version}, {len(document.candidates)} candidates; likes are taken "
+            f"from {times}, {document.rules.timezone}."
+        )
 
     run(data, work)
 

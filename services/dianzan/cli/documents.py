@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from dianzan.domain.campaign import State
-from dianzan.ledger.records import Seal, StoredCampaign
+from dianzan.ledger.records import RosterChange, Seal, StoredCampaign
 from dianzan.life.recount import Recount
 from dianzan.roster.candidates import Candidate
 
@@ -55,6 +55,31 @@ class CampaignDocument(msgspec.Struct):
     candidates: list[Candidate]
 
 
+class CampaignSummary(msgspec.Struct):
+    """One campaign of `dianzan campaign list --json`; `rules` as in `show`."""
+
+    id: str
+    state: State
+    version: int
+    rules: Mapping[str, Any]
+
+
+class CampaignListDocument(msgspec.Struct):
+    """What `dianzan campaign list --json` prints: all campaigns, oldest first."""
+
+    campaigns: list[CampaignSummary]
+
+
+class RosterChangesDocument(msgspec.Struct):
+    """What `dianzan campaign changes --json` prints, in the order of time.
+
+    `before` is empty for a candidate who was new.
+    """
+
+    campaign: str
+    changes: list[RosterChange]
+
+
 def of_recount(campaign: str, counted: Recount, seal: Seal | None, differences: list[str]) -> RecountDocument:
     """The document of a recount, and of the seal it was compared with."""
     sealed = SealDocument(seal.sealed_at, seal.likes, seal.people) if seal else None
@@ -70,6 +95,18 @@ def of_campaign(stored: StoredCampaign, candidates: Iterable[Candidate]) -> Camp
     return CampaignDocument(stored.id, stored.state, stored.version, rules, list(candidates))
 
 
+def of_campaigns(campaigns: Iterable[StoredCampaign]) -> CampaignListDocument:
+    """The document of all campaigns."""
+    return CampaignListDocument(
+        [CampaignSummary(each.id, each.state, each.version, each.rules.model_dump(mode="json")) for each in campaigns]
+    )
+
+
+def of_roster_changes(campaign: str, found: list[RosterChange]) -> RosterChangesDocument:
+    """The document of a running campaign's changed roster."""
+    return RosterChangesDocument(campaign, found)
+
+
 def show(document: msgspec.Struct) -> None:
-    """Print a document on one line."""
-    typer.echo(msgspec.json.encode(document).decode())
+    """Print a document on one line, in UTF-8 whatever the terminal's encoding is."""
+    typer.echo(msgspec.json.encode(document))

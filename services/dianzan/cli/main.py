@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from typing import Annotated
@@ -10,10 +11,9 @@ from typing import Annotated
 import typer
 
 from dianzan.cli import audit, campaign
-from dianzan.cli.stores import DATA_DEFAULT, OF_OUTPUT, Data, Stores, addresses, run
+from dianzan.cli.stores import DATA_DEFAULT, OF_OUTPUT, Data, Stores, addresses, refusals_said, run
 from dianzan.cli.token import token
 from dianzan.cli.up import up
-from dianzan.domain.errors import DianzanError
 from dianzan.process import faults
 
 app = typer.Typer(
@@ -53,11 +53,8 @@ def migrate(
 @app.command()
 def env(data: Data = DATA_DEFAULT) -> None:
     """Print the two store URLs as NAME=VALUE lines, for processes started beside `dianzan up`."""
-    try:
+    with refusals_said():
         found = addresses(data)
-    except DianzanError as error:
-        typer.secho(str(error), err=True, fg=typer.colors.RED)
-        raise typer.Exit(1) from error
     typer.echo(f"DIANZAN_REDIS_URL={found.redis_url}\nDIANZAN_DATABASE_URL={found.database_url}")
 
 
@@ -65,6 +62,10 @@ def main() -> None:
     """Entry point of the `dianzan` command; what it prints is out when it ends with 0."""
     try:
         try:
+            for stream in (sys.stdout, sys.stderr):
+                # A terminal that cannot show Chinese gets escapes, and no traceback.
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="backslashreplace")
             faults.arm(os.environ.get("DIANZAN_FAULTS", ""))
             app()
         finally:

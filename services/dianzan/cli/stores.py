@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
@@ -105,8 +105,15 @@ def run(data: Path, work: Callable[[Stores], Awaitable[Answer]]) -> Answer:
         async with open_stores(addresses(data)) as stores:
             return await work(stores)
 
-    try:
+    with refusals_said():
         return asyncio.run(with_stores())
+
+
+@contextmanager
+def refusals_said() -> Iterator[None]:
+    """Print a refusal inside this block as a sentence, and end with exit code 1."""
+    try:
+        yield
     except DianzanError as error:
         typer.secho(str(error), err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from error

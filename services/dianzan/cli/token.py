@@ -41,7 +41,7 @@ def token(
         typer.secho("Name voters with --subject, or ask for random ones with --count.", err=True)
         raise typer.Exit(2)
     expires_s = int(time.time()) + TOKEN_LIFE_S
-    subjects = [name.encode() for name in subject or []] + [os.urandom(16) for _ in range(count)]
+    subjects = [os.fsencode(name) for name in subject or []] + [os.urandom(16) for _ in range(count)]
     for name in subjects:
         voter = Voter(document.key.voter_hash("operator", name), voter_class, 0)
         typer.echo(document.key.token(voter, expires_s))

@@ -183,7 +183,7 @@ async def create_demo(stores: Stores) -> None:
     raw |= {"opens": today.isoformat(), "closes": (today + timedelta(days=DEMO_DAYS)).isoformat()}
     await stores.lifecycle.create(parse_rules(raw, "the demo campaign"))
     roster = read_roster("candidates.csv", (folder / "candidates.csv").read_bytes())
-    await stores.lifecycle.import_candidates(DEMO, roster)
+    await stores.lifecycle.import_candidates(DEMO, roster.candidates)
     await stores.lifecycle.publish(DEMO)
 
 

@@ -12,9 +12,10 @@ from dianzan.domain.campaign import Document, Rules, State
 from dianzan.domain.errors import LedgerError
 from dianzan.ledger.errors import mapped
 from dianzan.ledger.queries import Pool, queries
-from dianzan.ledger.records import Seal, StoredCampaign, Tally
+from dianzan.ledger.records import RosterChange, Seal, StoredCampaign, Tally
 from dianzan.ledger.step import CampaignStep, lock_campaign
 from dianzan.roster.candidates import Candidate
+from dianzan.roster.changes import Change
 
 
 class Campaigns:
@@ -71,6 +72,12 @@ class Campaigns:
         with mapped():
             records = await self._pool.fetch(queries()["candidates"], campaign.number)
         return {record["candidate"]: Candidate(*list(record)[1:]) for record in records}
+
+    async def roster_changes(self, campaign: StoredCampaign) -> list[RosterChange]:
+        """What was changed in the roster while the campaign ran, in the order of time."""
+        with mapped():
+            records = await self._pool.fetch(queries()["roster_changes"], campaign.number)
+        return [RosterChange(record["changed_at"], Change(*list(record)[1:])) for record in records]
 
     async def set_swept(self, campaign: StoredCampaign, day: date) -> None:
         """Remember the last window whose marks are gone from the store."""

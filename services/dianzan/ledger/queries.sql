@@ -68,6 +68,14 @@ ON CONFLICT (campaign, code) DO UPDATE
 SET name = excluded.name, kind = excluded.kind, district = excluded.district, category = excluded.category,
     summary = excluded.summary, story = excluded.story, photo = excluded.photo;
 
+-- name: insert_roster_change
+INSERT INTO roster_changes (campaign, code, field, before, after) VALUES ($1, $2, $3, $4, $5);
+
+-- name: roster_changes
+-- What was changed while the campaign ran, in the order of time.
+SELECT changed_at, code, field, before, after FROM roster_changes
+WHERE campaign = $1 ORDER BY changed_at, code, field;
+
 -- name: publishers
 -- In the order of their numbers, which likes name them by.
 SELECT number, code, name, origins FROM publishers WHERE campaign = $1 ORDER BY number;

@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 from dianzan.domain.campaign import Rules, State
 from dianzan.domain.shard import Shard
+from dianzan.roster.changes import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,14 @@ class StoredCampaign:
     def hidden(self) -> bool:
         """Whether its numbers are kept from the public now."""
         return self.rules.results == "hidden" and self.state is not State.sealed
+
+
+@dataclass(frozen=True, slots=True)
+class RosterChange:
+    """One row of `roster_changes`."""
+
+    changed_at: datetime
+    change: Change
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dianzan.ledger.queries import Connection, queries
 from dianzan.ledger.records import StoredCampaign, Tally
 from dianzan.ledger.rows import partition_name
 from dianzan.roster.candidates import Candidate
+from dianzan.roster.changes import Change
 
 LOCK_WAIT_S: Final = 10  # a step but seal and restore takes under a second
 
@@ -59,6 +60,11 @@ class CampaignStep:
         ]
         await self._connection.executemany(queries()["upsert_candidate"], rows)
         await self._connection.execute(queries()["bump_version"], self._number)
+
+    async def keep_changes(self, changes: Iterable[Change]) -> None:
+        """Keep what this step changes in the roster of a campaign that runs."""
+        rows = [(self._number, each.code, each.field, each.before, each.after) for each in changes]
+        await self._connection.executemany(queries()["insert_roster_change"], rows)
 
     async def publisher_codes(self) -> dict[str, int]:
         """Code -> number of the publishers so far, in the order of their numbers."""

@@ -6,7 +6,7 @@ the second time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from dianzan.domain import voters
@@ -26,7 +26,8 @@ from dianzan.life.older_copy import (
     some,
 )
 from dianzan.process import faults
-from dianzan.roster.candidates import Candidate
+from dianzan.roster.candidates import Candidate, Roster
+from dianzan.roster.changes import FIELDS, Change, changes, corrected
 from dianzan.store.store import Store
 
 
@@ -61,34 +62,63 @@ class Lifecycle:
         await self._publish_changes(step.campaign)
         return False
 
-    async def import_candidates(self, campaign_id: str, candidates: Sequence[Candidate]) -> tuple[int, int]:
+    async def roster_changes(self, campaign_id: str, roster: Roster) -> list[Change]:
+        """What importing this roster would change before the eyes of voters; in a draft nothing."""
+        campaign = await self.stored(campaign_id)
+        _require_before(campaign, State.closed)
+        if campaign.state is State.draft:
+            return []
+        known = {each.code: each for each in (await self._ledger.campaigns.candidates(campaign)).values()}
+        return changes(known, [corrected(known.get(each.code), each, roster.columns) for each in roster.candidates])
+
+    async def import_candidates(
+        self,
+        campaign_id: str,
+        candidates: Sequence[Candidate],
+        *,
+        columns: Collection[str] = FIELDS,
+        agreed: Sequence[Change] | None = None,
+    ) -> tuple[int, int]:
         """Add candidates, or correct those whose code exists; returns (added, corrected). None is ever removed.
 
-        In a published campaign they are in force when this returns.
+        A field that is not among `columns` is left as it is. In a published campaign all is in force when this returns,
+        and the changes are kept; they are refused if they are not those `agreed` to.
         """
         async with self._ledger.campaigns.step(campaign_id) as step:
             campaign = require(step, campaign_id)
             _require_before(campaign, State.closed)
-            index_of = await step.candidate_codes()
-            known = len(index_of)
-            published = await published_document(self._store.documents, campaign)
-            lacking = lacking_codes(published.candidates, list(index_of)) if published else ()
-            missing = set(lacking) - {candidate.code for candidate in candidates}
-            if missing:
-                raise CampaignError(
-                    f"{OLDER_COPY}, and lacks candidates that voters know: {some(lacking)}. "
-                    f"The roster must have them all, but has no {some(sorted(missing))}."
-                )
-            # In the store's order first: likes go by the index.
-            for code in [*lacking, *(candidate.code for candidate in candidates)]:
-                index_of.setdefault(code, len(index_of) + 1)
-            if len(index_of) > CANDIDATES_MAX:
-                raise CampaignError(f"A campaign has at most {CANDIDATES_MAX} candidates, not {len(index_of)}.")
-            next_width(campaign.width, len(index_of))
-            await step.put_candidates([(index_of[c.code], c) for c in candidates])
-            added = len(index_of) - known
+            known = {each.code: each for each in (await self._ledger.campaigns.candidates(campaign)).values()}
+            codes = await self._codes_with(campaign, list(known), candidates)
+            wanted = [corrected(known.get(each.code), each, columns) for each in candidates]
+            differences = changes(known, wanted)
+            if campaign.state is State.published:
+                if agreed is not None and differences != list(agreed):
+                    raise CampaignError(f"The roster of {campaign_id} was changed meanwhile: run this again.")
+                await step.keep_changes(differences)
+            index_of = {code: index for index, code in enumerate(codes, start=1)}
+            await step.put_candidates([(index_of[each.code], each) for each in wanted])
         await self._publish_changes(campaign)
-        return added, len(candidates) - added
+        added = len(codes) - len(known)
+        return added, len({each.code for each in differences}) - added
+
+    async def _codes_with(
+        self, campaign: StoredCampaign, known: Sequence[str], candidates: Sequence[Candidate]
+    ) -> list[str]:
+        """All codes in the order of their indexes, those of `candidates` added. Raises CampaignError."""
+        published = await published_document(self._store.documents, campaign)
+        lacking = lacking_codes(published.candidates, known) if published else ()
+        missing = set(lacking) - {candidate.code for candidate in candidates}
+        if missing:
+            raise CampaignError(
+                f"{OLDER_COPY}, and lacks candidates that voters know: {some(lacking)}. "
+                f"The roster must have them all, but has no {some(sorted(missing))}."
+            )
+        # In the store's order first: likes go by the index.
+        codes = list(dict.fromkeys([*known, *lacking, *(candidate.code for candidate in candidates)]))
+        if len(codes) > CANDIDATES_MAX:
+            raise CampaignError(f"A campaign has at most {CANDIDATES_MAX} candidates, not {len(codes)}.")
+        next_width(campaign.width, len(codes))
+        return codes
 
     async def publish(self, campaign_id: str) -> Document:
         """Open the campaign's shards, or bring changed rules and candidates into the store.
@@ -104,6 +134,7 @@ class Lifecycle:
                 raise CampaignError(
                     f"Campaign {campaign_id} has no candidates: dianzan campaign import-candidates first."
                 )
+            await self._require_time_left(campaign)
             # Before anything reads the ledger: two readers that both come to want the whole table would deadlock.
             await step.create_partitions(campaign.rules.window_dates())
             await step.publish(next_width(campaign.width, len(codes)))
@@ -140,6 +171,20 @@ class Lifecycle:
         if campaign is None:
             raise CampaignError(_unknown(campaign_id))
         return campaign
+
+    async def _require_time_left(self, campaign: StoredCampaign) -> None:
+        """Publishing fixes an id and its times permanently: not one that nobody could like in.
+
+        Raises CampaignError. What the store has is published already, whatever an older copy of Postgres says.
+        """
+        rules = campaign.rules
+        if campaign.state is not State.draft or rules.closes > datetime.now(UTC):
+            return
+        if await self._store.documents.read(campaign.id) is None:
+            raise CampaignError(
+                f"Campaign {campaign.id} is over before it begins: closes is {rules.closes.astimezone(rules.zone)}. "
+                "Change opens and closes in the campaign file and run dianzan campaign create with it, then this again."
+            )
 
     async def _publish_changes(self, before: StoredCampaign) -> None:
         if before.state is State.published:

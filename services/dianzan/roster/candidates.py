@@ -1,16 +1,18 @@
 """Owns the rules of a roster: the candidates of a CSV or XLSX file, or every bad line named."""
 
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dianzan.domain.codes import folded
 from dianzan.domain.errors import DianzanError
-from dianzan.roster.table import Header, LineProblem, Problems, RefusedError, Row, quoted, read_table
+from dianzan.domain.shown_text import fault_of, quoted
+from dianzan.roster.rows import LineProblem, Problems, RefusedError, Row
+from dianzan.roster.table import Header, read_table
 
-__all__ = ["Candidate", "LineProblem", "RosterError", "read_roster"]
+__all__ = ["Candidate", "LineProblem", "Roster", "RosterError", "read_roster"]
 
-# Limits of one value; those of the file are in roster_file.py. Characters are Unicode code points.
+# Limits of one value; those of the file are in table.py and workbook.py. Characters are Unicode code points.
 CODE_CHARS_MAX = 32  # stands in every like request
 NAME_CHARS_MAX = 80  # one line on a phone, and the longest official team names
 LABEL_CHARS_MAX = 60  # district, category: one line under the name
@@ -23,8 +25,6 @@ KIND_NAMES = {"": "person", "person": "person", "个人": "person", "team": "tea
 _CODE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # No user part (it can pass for the host), no quotes or brackets (nothing to break out of an attribute with).
 _PHOTO = re.compile(r"https?://[^\s/?#@\\\"'<>]+([/?#][^\s\\\"<>]*)?", re.IGNORECASE)
-# Direction marks that make a name display as another one.
-_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,14 @@ class Candidate:
     photo: str
 
 
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """A file's candidates in its order. Of a column that is not among `columns` the file says nothing."""
+
+    candidates: list[Candidate]
+    columns: frozenset[str]
+
+
 class RosterError(DianzanError):
     """The file is refused whole; `problems` by line, and `more` counts those beyond the limit."""
 
@@ -52,8 +60,8 @@ class RosterError(DianzanError):
         super().__init__("\n".join(lines))
 
 
-def read_roster(filename: str, data: bytes) -> list[Candidate]:
-    """Return all candidates of the file in its order, or raise RosterError; no other exception for any bytes.
+def read_roster(filename: str, data: bytes) -> Roster:
+    """Return all candidates of the file, or raise RosterError; no other exception for any bytes.
 
     The content decides the format, the name only appears in the message. Of a workbook the first visible sheet is read.
     """
@@ -66,7 +74,7 @@ def read_roster(filename: str, data: bytes) -> list[Candidate]:
     candidates = _candidates(header, rows, problems)
     if problems.listed:
         raise RosterError(filename, problems.listed, problems.more)
-    return candidates
+    return Roster(candidates, frozenset(header.place))
 
 
 def _candidates(header: Header, rows: list[Row], problems: Problems) -> list[Candidate]:
@@ -77,6 +85,9 @@ def _candidates(header: Header, rows: list[Row], problems: Problems) -> list[Can
 
 def _candidate(header: Header, row: Row, first_lines: dict[str, int], problems: Problems) -> Candidate | None:
     """The row's candidate, or None with every problem of the row noted."""
+    if row.fault:
+        problems.add(row.line, None, row.fault)
+        return None
     noted = problems.total
     if header.has_value_outside(row):
         advice = "put a text that holds the delimiter in quotation marks, or name the column"
@@ -95,7 +106,7 @@ def _candidate(header: Header, row: Row, first_lines: dict[str, int], problems: 
 
 
 def _check_code(text: str) -> str:
-    code = text.lower()
+    code = folded(text)
     if not code:
         raise RefusedError("is empty; give every candidate a short code such as c01")
     if len(code) > CODE_CHARS_MAX or not _CODE.fullmatch(code):
@@ -118,18 +129,15 @@ def _check_kind(text: str) -> str:
 
 
 def _check_line(text: str, chars_max: int) -> str:
-    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text):
-        raise RefusedError("has a line break, a tab or a control character; write it on one line")
-    return _check_text(text, chars_max)
+    return _check_text(text, chars_max, long=False)
 
 
-def _check_text(text: str, chars_max: int) -> str:
+def _check_text(text: str, chars_max: int, *, long: bool = True) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if len(text) > chars_max:
         raise RefusedError(f"has {len(text):,} characters, at most {chars_max:,} are kept; shorten it")
-    for char in text:
-        if char in _BIDI_CONTROLS or (unicodedata.category(char) in {"Cc", "Cs"} and char not in "\n\t"):
-            raise RefusedError(f"has the invisible character U+{ord(char):04X}; type the text again without it")
+    if fault := fault_of(text, long=long):
+        raise RefusedError(fault)
     return text
 
 

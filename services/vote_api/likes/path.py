@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from dianzan.domain import wire
 from dianzan.domain.campaign import Document
+from dianzan.domain.codes import folded
 from dianzan.domain.errors import (
     ApiError,
     ClassNotAllowed,
@@ -124,9 +125,13 @@ class Likes:
     def _queued(self, asked: _Asked) -> asyncio.Future[Decision] | None:
         """None if no candidate is known."""
         document, index_of = asked.document, asked.document.index_of
-        indexes = [index_of[code] for code in asked.codes if code in index_of]
-        if not indexes:
-            return None
+        try:
+            indexes = [index_of[code] for code in asked.codes]
+        except KeyError:  # rare: a code in capitals, or nobody's
+            asked.codes = _known_by(index_of, asked.codes)
+            indexes = [index_of[code] for code in asked.codes if code in index_of]
+            if not indexes:
+                return None
         ballot = wire.pack_ballot(asked.voter, asked.network, indexes, document.width)
         shard = document.rules.every_shard[wire.shard_of(asked.voter.hash, document.rules.shards)]
         return self._batchers.cast(document, shard, ballot, len(indexes))
@@ -196,6 +201,11 @@ class Likes:
         liked = await self._marks.liked(document, window.day, asked.voter.hash)
         remaining = document.rules.likes_per_window - len(liked)
         self._answer(asked, Decision(Outcome(b"", remaining), window))
+
+
+def _known_by(index_of: Mapping[str, int], codes: Sequence[str]) -> list[str]:
+    """The codes in the spelling of the roster, distinct; one that is nobody's stays as it was sent."""
+    return list(dict.fromkeys(small if (small := folded(code)) in index_of else code for code in codes))
 
 
 def require_voting(document: Document, voter: Voter) -> None:

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 
 from dianzan.domain.campaign import Document
+from dianzan.domain.codes import folded
 from dianzan.domain.errors import ClassNotAllowed, Closed, TooManyRequests
 from dianzan.domain.limits import TOKEN_LIFE_S
 from dianzan.domain.voters import Voter, VoterClass
@@ -54,7 +55,7 @@ def token_for(document: Document, voter_class: VoterClass, subject: bytes, publi
     voter = Voter(
         hash=document.key.voter_hash(voter_class.name, subject),
         voter_class=voter_class,
-        publisher=document.publisher_number.get(publisher or "", 0),
+        publisher=document.publisher_number.get(folded(publisher or ""), 0),
     )
     expires_s = int(time.time()) + TOKEN_LIFE_S
     metrics.TOKENS.labels("given").inc()

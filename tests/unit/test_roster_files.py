@@ -1,0 +1,383 @@
+"""Rosters that others' users reported: what the file shows is what is read, or the line is refused and named."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openpyxl.worksheet.worksheet import Worksheet
+
+from dianzan.roster.candidates import Candidate, Roster, RosterError, read_roster
+from dianzan.roster.changes import Change, changes, corrected
+
+CASES = Path(__file__).parents[1] / "cases"
+
+
+def case(name: str) -> Roster:
+    return read_roster(name, (CASES / name).read_bytes())
+
+
+def refusal(data: bytes | str) -> str:
+    content = (CASES / data).read_bytes() if isinstance(data, str) else data
+    with pytest.raises(RosterError) as caught:
+        read_roster("list", content)
+    return str(caught.value)
+
+
+def book(*rows: list[Any], change: Callable[[Worksheet], None] = lambda _sheet: None) -> bytes:
+    workbook = openpyxl.Workbook()
+    sheet = workbook.active
+    assert sheet is not None
+    for row in rows:
+        sheet.append(row)
+    change(sheet)
+    file = io.BytesIO()
+    workbook.save(file)
+    return file.getvalue()
+
+
+HEAD = ["编号", "姓名", "区县", "类别"]
+
+
+# ---- encodings ------------------------------------------------------------------------------------------------------
+
+
+def test_a_correction_of_one_person_saved_as_gbk_is_read_as_chinese() -> None:
+    [candidate] = case("gbk_one_line.csv").candidates
+    assert candidate.name == "谢伟"
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("谢伟", "gbk"),
+        ("小谢", "gbk"),  # both letters Cyrillic in UTF-8
+        ("模", "gbk"),
+        ("强", "gbk"),  # a Latin letter in UTF-8
+        ("谢伟", "utf-8"),
+        ("José", "utf-8"),
+        ("Иван", "utf-8"),
+        ("Mary·Ann", "utf-8"),
+        ("阿不都·热西提", "utf-8"),
+        ("“Ann”", "utf-8"),
+        ("镕基", "gb18030"),
+        ("𠮷野", "gb18030"),
+        ("José", "utf-8-sig"),
+    ],
+)
+def test_a_name_alone_under_an_english_header_is_read_as_it_was_written(name: str, encoding: str) -> None:
+    [candidate] = read_roster("a.csv", f"code,name\nc01,{name}\n".encode(encoding)).candidates
+    assert candidate.name == name
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["code,name\nk1,A谢伟\n".encode("gbk"), "code,name\nk1,Jean · Paul\n".encode(), "code,name\nk1,é·Иван\n".encode()],
+    ids=["Chinese beside a letter", "a lone dot", "two scripts"],
+)
+def test_a_file_that_may_be_two_things_is_refused_and_both_are_shown(data: bytes) -> None:
+    said = refusal(data)
+
+    assert "it may be UTF-8 or GBK: line 2 is 'k1," in said
+    assert "CSV UTF-8" in said
+
+
+# ---- what a sheet shows ---------------------------------------------------------------------------------------------
+
+
+def test_merged_cells_hold_their_value_in_each_row() -> None:
+    districts = [(each.code, each.district, each.category) for each in case("merged.xlsx").candidates]
+    assert districts == [
+        ("a1", "东城区", "社区服务"),
+        ("a2", "东城区", "社区服务"),
+        ("a3", "东城区", "医疗"),
+        ("a4", "西城区", "教育"),
+        ("a5", "西城区", "教育"),
+    ]
+
+
+def test_cells_merged_below_the_last_candidate_make_none() -> None:
+    data = book(HEAD, ["a1", "何小满", "东城区"], ["a2", "陆一鸣"], change=lambda sheet: sheet.merge_cells("C2:C9"))
+    assert [each.district for each in read_roster("a", data).candidates] == ["东城区", "东城区"]
+
+
+def test_cells_merged_across_columns_are_refused_by_their_line() -> None:
+    data = book(HEAD, ["a1", "何小满"], ["a2", "陆一鸣", "东城区"], change=lambda sheet: sheet.merge_cells("C3:D3"))
+    assert "line 3: has cells merged across columns" in refusal(data)
+
+
+def test_a_merged_code_is_not_taken_for_two_candidates() -> None:
+    data = book(HEAD, ["a1", "何小满"], [None, "陆一鸣"], change=lambda sheet: sheet.merge_cells("A2:A3"))
+    assert "line 3, column 编号: 'a1' is already in line 2" in refusal(data)
+
+
+def test_a_formula_that_was_never_computed_is_refused_by_its_cell() -> None:
+    said = refusal("formulas.xlsx").splitlines()
+    assert [line.partition(":")[0] for line in said[1:]] == ["line 2, column 区县", "line 2, column 类别"]
+    assert "never computed" in said[1]
+
+
+def with_sheet(data: bytes, old: str, new: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as before, zipfile.ZipFile(file, "w") as after:
+        for part in before.namelist():
+            content = before.read(part)
+            if part.endswith("sheet1.xml"):
+                assert old.encode() in content
+                content = content.replace(old.encode(), new.encode())
+            after.writestr(part, content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("cached", "district"), [("", ""), ("东城区", "东城区")])
+def test_a_formula_that_was_computed_is_its_value_even_if_that_is_empty(cached: str, district: str) -> None:
+    data = with_sheet(
+        book(HEAD, ["a1", "何小满", '=IF(A2="a1","","x")', "x"]),
+        '<c r="C2"><f>IF(A2="a1","","x")</f><v /></c>',
+        f'<c r="C2" t="str"><f>IF(A2="a1","","x")</f><v>{cached}</v></c>',
+    )
+    assert [each.district for each in read_roster("a", data).candidates] == [district]
+
+
+def test_a_hidden_row_is_neither_taken_nor_lost_unsaid() -> None:
+    assert "line 3: is a hidden row; show all rows and clear the filter" in refusal("hidden_row.xlsx")
+
+
+def test_a_hidden_column_is_refused() -> None:
+    def hide(sheet: Worksheet) -> None:
+        sheet.column_dimensions["C"].hidden = True
+
+    assert "line 1: a name of a column is in a hidden column" in refusal(book(HEAD, ["a1", "何小满", "x"], change=hide))
+
+
+def test_a_number_of_more_digits_than_a_spreadsheet_keeps_is_refused() -> None:
+    assert "line 2, column 编号: is a number of more than 15 digits" in refusal("long_number.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("number", "number_format", "code"),
+    [
+        (123456789012345, "General", "123456789012345"),
+        (7, "0_ ", "7"),
+        (7, "000", "007"),
+        (7, "000_);[Red]\\(000\\)", "007"),
+        (7, '"c"00', None),
+        (7, "0.00", None),
+        (1234, "#,##0", None),
+        (0.5, "0%", None),
+        (10**15, "0", None),
+    ],
+)
+def test_a_number_is_taken_as_it_is_shown_or_refused(number: float, number_format: str, code: str | None) -> None:
+    def shown(sheet: Worksheet) -> None:
+        sheet["A2"].number_format = number_format
+
+    data = book(HEAD, [number, "何小满"], change=shown)
+    if code is None:
+        assert "line 2, column 编号: is " in refusal(data)
+    else:
+        assert [each.code for each in read_roster("a", data).candidates] == [code]
+
+
+def test_a_fraction_has_the_digits_that_are_shown() -> None:
+    [candidate] = read_roster("a", book(HEAD, ["a1", 0.1 + 0.2])).candidates
+    assert candidate.name == "0.3"
+
+
+def with_marks(sheet: Worksheet) -> None:
+    sheet.merge_cells("C2:C3")
+    sheet.row_dimensions[4].hidden = True
+
+
+MARKED = book(HEAD, ["a1", "何小满", "东城区", '=A1&"x"'], [7, "陆一鸣"], ["a3", "顾南"], change=with_marks)
+SHEET = zipfile.ZipFile(io.BytesIO(MARKED)).read("xl/worksheets/sheet1.xml").decode()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(SHEET)), st.integers(0, 3), st.sampled_from(["", "<", '"', "9", ":", "Z"])))
+)
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_sheet_of_marks_is_read_or_refused(damages: list[tuple[int, int, str]]) -> None:
+    damaged = SHEET
+    for at, length, put in damages[:4]:
+        damaged = damaged[:at] + put + damaged[at + length :]
+    with contextlib.suppress(RosterError):
+        read_roster("a", with_sheet(MARKED, SHEET, damaged))
+
+
+PLAIN = book(HEAD, ["a1", "何小满"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(
+            "</sheetData>",
+            "</sheetData><mergeCells>" + '<mergeCell ref="A1:A1048576"/>' * 300_000 + "</mergeCells>",
+            id="merges",
+        ),
+        pytest.param(
+            "<sheetData>",
+            "<cols>" + '<col min="1" max="16384" hidden="1"/>' * 300_000 + "</cols><sheetData>",
+            id="columns",
+        ),
+        pytest.param(
+            "</sheetData>",
+            "".join(f'<row r="{n}"><c r="XFD{n}"/></row>' for n in range(9, 50_000)) + "</sheetData>",
+            id="wide",
+        ),
+        pytest.param(
+            "</sheetData>", '<row r="9"><c r="XFD9"><f>1</f></c></row></sheetData>', id="a formula far to the right"
+        ),
+    ],
+)
+def test_a_bomb_of_marks_goes_off_nowhere(old: str, new: str) -> None:
+    began = time.process_time()
+    with contextlib.suppress(RosterError):
+        assert read_roster("a", with_sheet(PLAIN, old, new)).candidates[0].name == "何小满"
+
+    assert time.process_time() - began < 20
+
+
+# ---- what the file is -----------------------------------------------------------------------------------------------
+
+
+def test_a_title_above_the_header_is_passed_over() -> None:
+    assert [each.name for each in case("title_row.xlsx").candidates] == ["何小满"]
+
+
+def test_a_second_roster_below_a_title_is_not_lost_unsaid() -> None:
+    def add(sheet: Worksheet) -> None:
+        assert sheet.parent is not None
+        second = sheet.parent.create_sheet("朝阳")
+        for row in (["朝阳区候选人"], [], ["编号", "姓名"], ["b1", "顾南"]):
+            second.append(row)
+
+    assert "the sheet '朝阳' also holds a roster" in refusal(book(HEAD, ["a1", "何小满"], change=add))
+
+
+def test_the_hint_that_excel_writes_for_itself_is_obeyed() -> None:
+    [candidate] = case("sep_hint.csv").candidates
+    assert (candidate.code, candidate.name, candidate.district) == ("h1", "何小满", "东城区")
+
+
+def test_padded_names_are_kept_and_padded_headers_understood() -> None:
+    assert [each.name for each in case("padded_names.xlsx").candidates] == ["张　三", "李 四", "欧阳小明"]
+    [candidate] = read_roster("a.csv", "编 号,姓　名,Ｐｈｏｔｏ\nc01,安然,\n".encode()).candidates
+    assert candidate.name == "安然"
+
+
+def test_a_title_in_a_csv_file_leaves_lines_their_numbers() -> None:
+    said = refusal("候选人名单;;\n\n编号;姓名;简介\nc 1;安然;a,b\n".encode())
+    assert "line 4, column 编号: 'c 1'" in said
+
+
+def test_several_values_above_the_header_are_not_lost_unsaid() -> None:
+    assert "line 2 names the columns; delete the lines above it" in refusal(b"c00,Bo\ncode,name\nc01,Ann\n")
+
+
+def archive(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as packed:
+        for name in names:
+            packed.writestr(name, "x")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        pytest.param("strict.xlsx", "Strict Open XML", id="strict"),
+        pytest.param("html.xls", "it is a web page or other XML", id="HTML as .xls"),
+        pytest.param(
+            b'\xef\xbb\xbf<?xml version="1.0"?><Workbook/>', "it is a web page or other XML", id="XML of 2003"
+        ),
+        pytest.param("<table>".encode("utf-16"), "it is a web page or other XML", id="HTML in UTF-16"),
+        pytest.param(archive("mimetype", "content.xml"), "OpenDocument", id="ods"),
+        pytest.param(archive("xl/workbook.bin"), ".xlsb", id="xlsb"),
+        pytest.param(archive("word/document.xml"), "Word", id="docx"),
+        pytest.param(b"%PDF-1.7", "it is a PDF", id="PDF"),
+    ],
+)
+def test_another_kind_of_file_is_called_by_its_name_with_what_to_do(data: bytes | str, said: str) -> None:
+    refused = refusal(data)
+    assert said in refused
+    assert "save it as “Excel workbook (.xlsx)”" in refused
+
+
+# ---- shown text -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["blank_braille_blank.csv", "blank_hangul_filler.csv"])
+def test_a_name_that_nobody_sees_is_refused(name: str) -> None:
+    assert "line 2, column name: has no character that can be seen" in refusal(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("\u115f\u1160", "no character that can be seen"),
+        ("\u0301\u0302", "no character that can be seen"),
+        ("王\u200b小明", "invisible character U+200B"),
+        ("王\u2060小明", "invisible character U+2060"),
+        ("a\u200eb", "invisible character U+200E"),
+        ("a\u2066b", "invisible character U+2066"),
+        ("a\u2028b", "line break"),
+    ],
+)
+def test_a_name_with_something_hidden_is_refused(name: str, said: str) -> None:
+    assert said in refusal(f"code,name\nc01,{name}\n".encode("utf-8-sig"))
+
+
+@pytest.mark.parametrize(
+    "name", ["👩\u200d🚒 消防队", "می\u200cخواهم", "🏴\U000e0067\U000e0062\U000e007f", "é́", "〇", "㐀"]
+)
+def test_a_name_of_any_script_is_kept(name: str) -> None:
+    [candidate] = read_roster("a.csv", f"code,name\nc01,{name}\n".encode("utf-8-sig")).candidates
+    assert candidate.name == name
+
+
+def test_codes_are_folded_to_small_letters() -> None:
+    assert [each.code for each in case("upper.csv").candidates] == ["c01", "c02"]
+
+
+# ---- a correction ---------------------------------------------------------------------------------------------------
+
+M1 = Candidate("m1", "何小满", "team", "东城区", "社区服务", "十年如一日", "很长的故事", "https://img.example/m1.jpg")
+
+
+def test_a_column_that_the_file_lacks_is_left_alone() -> None:
+    known = {each.code: each for each in case("full.csv").candidates}
+    roster = case("correction.csv")
+    [wanted] = [corrected(known[each.code], each, roster.columns) for each in roster.candidates]
+
+    assert known["m1"] == M1
+    assert changes(known, [wanted]) == [Change("m1", "name", "何小满", wanted.name)]
+    assert wanted.story == M1.story
+
+
+def test_a_cell_that_is_empty_empties_the_field() -> None:
+    roster = read_roster("a.csv", "code,name,story\nm1,何小满\n".encode())
+    found = changes({"m1": M1}, [corrected(M1, roster.candidates[0], roster.columns)])
+
+    assert [str(each) for each in found] == ["m1 story: '很长的故事' → (empty)"]
+
+
+def test_a_new_candidate_is_a_change_of_each_field_that_is_not_empty() -> None:
+    roster = read_roster("a.csv", "code,name\nm9,新人\n".encode())
+    assert changes({}, roster.candidates) == [Change("m9", "name", "", "新人"), Change("m9", "kind", "", "person")]
+
+
+def test_of_a_long_text_the_place_is_shown_where_it_differs() -> None:
+    shown = str(Change("m1", "story", "一" * 500 + "二", "一" * 500 + "三\x1b"))
+
+    assert shown == f"m1 story: …'{'一' * 10}二' → …'{'一' * 10}三\\x1b'"
