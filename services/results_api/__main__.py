@@ -17,7 +17,7 @@ from results_api.streams import Streams
 
 def main() -> None:
     """Serve until SIGTERM; open streams are ended at once, since a reader would hold the process for ever."""
-    settings = ResultsSettings()
+    settings = ResultsSettings.of_process()
     logs.configure(settings.log_level, "results_api")
     try:
         asyncio.run(Ledger.refuse_unusable(settings.database_url))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from dianzan.process.settings import Settings
+
+
+def _public_address(url: str) -> str:
+    if not re.fullmatch(r"|:\d{1,5}|https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?", url):
+        raise ValueError("write https://HOST or https://HOST:PORT, or :PORT for that port of the page's own host")
+    return url
 
 
 class ResultsSettings(Settings):
     """What the results API adds to the shared settings."""
 
     results_port: int = Field(default=8001, ge=0, le=65_535, description="Port of the results API.")
-    vote_url: str = Field(
+    vote_url: Annotated[str, AfterValidator(_public_address)] = Field(
         default="",
         description="Public address of the vote API for the page and the button; `:8000`: that port of the same host; "
         "empty: the same origin.",

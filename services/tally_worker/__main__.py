@@ -15,7 +15,7 @@ from tally_worker.settings import WorkerSettings
 
 def main() -> None:
     """Flush until SIGTERM; then finish the flush that runs and end."""
-    settings = WorkerSettings()
+    settings = WorkerSettings.of_process()
     logs.configure(settings.log_level, "tally_worker")
     try:
         asyncio.run(Ledger.refuse_unusable(settings.database_url))

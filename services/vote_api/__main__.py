@@ -12,7 +12,7 @@ from vote_api.settings import VoteSettings
 
 def main() -> None:
     """Serve until SIGTERM; then answer what was accepted and end."""
-    settings = VoteSettings()
+    settings = VoteSettings.of_process()
     logs.configure(settings.log_level, "vote_api")
     uvicorn.run(
         create_app(settings),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pydantic import Field
+from pydantic import DirectoryPath, Field
 
 from dianzan.domain.limits import BACKLOG_BYTES_MAX
-from dianzan.process.settings import Settings
+from dianzan.process.settings import Proxies, Settings
 
 
 class VoteSettings(Settings):
@@ -20,12 +18,12 @@ class VoteSettings(Settings):
     backlog_bytes_max: int = Field(
         default=BACKLOG_BYTES_MAX, ge=1, description="Likes are refused while one server's streams hold more bytes."
     )
-    store_folder: Path | None = Field(
+    store_folder: DirectoryPath | None = Field(
         default=None, description="A folder on the store's disk, where visible here: likes are refused at 85% full."
     )
     tokens_per_network_minute: int = Field(
         default=6_000, ge=1, description="Voter tokens one network (/24 or /48) may ask for in a minute."
     )
-    trusted_proxies: str = Field(
+    trusted_proxies: Proxies = Field(
         default="127.0.0.1", description="Addresses or CIDRs whose X-Forwarded-For is believed, comma-separated."
     )

@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dianzan.local import server as server_module
-from dianzan.local.stores import EmbeddedError, EmbeddedStores, StoreAddresses, find_stores
+from dianzan.local.stores import EmbeddedError, EmbeddedStores, StoreAddresses, find_stores, owned_folder
 
 WAIT_S_MAX = 20.0
 OWNER = """
@@ -234,13 +234,22 @@ def test_a_second_owner_is_refused_and_told_whom_to_stop(data: Path, own: Callab
 @pytest.mark.parametrize("folder", ["file/data", "file"])
 def test_an_unusable_folder_is_named(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("a file, not a folder")
-    with pytest.raises(EmbeddedError, match=r"cannot be used .*make it writable .* --data"):
+    with pytest.raises(EmbeddedError, match=r"is a file, or lies in one: choose another with --data"):
         EmbeddedStores(tmp_path / folder).start()
 
 
 def test_a_read_only_folder_is_named() -> None:
-    with pytest.raises(EmbeddedError, match=r"cannot be used .*make it writable .* --data"):
+    with pytest.raises(EmbeddedError, match=r"cannot be used \(No such file.*: choose another with --data"):
         EmbeddedStores(Path("/proc/dianzan")).start()
+
+
+def test_a_folder_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o755)
+
+    with owned_folder(data):
+        assert data.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("option", ["redis_port", "postgres_port"])

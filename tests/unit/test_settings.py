@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from dianzan.domain import limits
 from dianzan.domain.voters import CampaignKey, Voter, VoterClass
 from dianzan.process import metrics
-from dianzan.process.settings import Settings
+from dianzan.process.settings import KNOWN, Settings, unread
 from dianzan.roster.candidates import CODE_CHARS_MAX
 from dianzan.store.durability import DURABLE_SETTINGS
 from results_api.settings import ResultsSettings
@@ -41,6 +41,7 @@ def test_the_environment_names_a_setting(monkeypatch: pytest.MonkeyPatch) -> Non
         ("FLUSH_EVERY_S", "0"),
         ("FLUSH_EVERY_S", "3"),
         ("LOG_LEVEL", "x"),
+        ("LOG_LEVEL", "verbose"),
     ],
 )
 def test_a_setting_out_of_its_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -77,3 +78,72 @@ def test_a_metric_that_names_its_limit_names_the_right_one(metric: object, limit
 def test_the_promise_needs_every_write_on_disk_and_none_thrown_away() -> None:
     assert DURABLE_SETTINGS["appendfsync"] == "always"
     assert DURABLE_SETTINGS["maxmemory-policy"] == "noeviction"
+
+
+# ---- what a process says of wrong settings --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ((VoteSettings, "TRUSTED_PROXIES", "10.0.0.5/8"), "10.0.0.5/8 has host bits set; write addresses or networks"),
+        ((VoteSettings, "TRUSTED_PROXIES", "proxy.example.cn"), "does not appear to be an IPv4 or IPv6 network"),
+        ((VoteSettings, "TRUSTED_PROXIES", "*"), "does not appear to be an IPv4 or IPv6 network"),
+        ((VoteSettings, "STORE_FOLDER", "/no/such/folder"), "Path does not point to a directory"),
+        ((VoteSettings, "VOTE_PORT", "http"), "unable to parse string as an integer"),
+        ((VoteSettings, "ALLOW_WEAK_STORE", "maybe"), "unable to interpret input"),
+        ((ResultsSettings, "VOTE_URL", "vote.example.cn"), "write https://HOST or https://HOST:PORT"),
+        ((ResultsSettings, "VOTE_URL", "8000"), "write https://HOST or https://HOST:PORT"),
+        ((ResultsSettings, "VOTE_URL", " https://vote.example.cn"), "write https://HOST or https://HOST:PORT"),
+        ((WorkerSettings, "LOG_LEVEL", "verbose"), "Input should be 'debug', 'info', 'warning' or 'error'"),
+        ((WorkerSettings, "STORE_MODE", "cluster"), "Input should be 'one-node' or 'replicated'"),
+    ],
+)
+def test_a_wrong_setting_ends_the_process_in_a_sentence_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: tuple[type[Settings], str, str],
+    said: str,
+) -> None:
+    settings, name, value = wrong
+    monkeypatch.setenv(f"DIANZAN_{name}", value)
+
+    with pytest.raises(SystemExit) as ended:
+        settings.of_process()
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert line.startswith(f"DIANZAN_{name} is {value!r}: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "value"),
+    [
+        (VoteSettings, "TRUSTED_PROXIES", "127.0.0.1, 10.1.2.0/24,fd00::/8"),
+        (VoteSettings, "TRUSTED_PROXIES", ""),
+        (ResultsSettings, "VOTE_URL", ""),
+        (ResultsSettings, "VOTE_URL", ":8000"),
+        (ResultsSettings, "VOTE_URL", "https://vote.example.cn"),
+        (ResultsSettings, "VOTE_URL", "http://[::1]:8000"),
+    ],
+)
+def test_a_right_setting_is_taken(
+    monkeypatch: pytest.MonkeyPatch, settings: type[Settings], name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"DIANZAN_{name}", value)
+
+    assert getattr(settings.of_process(), name.lower()) == value
+
+
+def test_a_variable_that_nothing_reads_is_named_with_the_one_that_was_meant() -> None:
+    assert unread(["DIANZAN_TRUSTED_PROXY", "DIANZAN_ZEBRA", "DIANZAN_HOST", "PATH"]) == [
+        "DIANZAN_TRUSTED_PROXY is read by nothing: did you mean DIANZAN_TRUSTED_PROXIES?",
+        "DIANZAN_ZEBRA is read by nothing.",
+    ]
+
+
+def test_every_setting_is_known_to_every_process() -> None:
+    fields = {name.upper() for settings in ALL for name in settings.model_fields}
+
+    assert fields | {"DATA", "RESULTS_ROLE"} == KNOWN

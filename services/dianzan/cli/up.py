@@ -22,6 +22,7 @@ from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, addresses, open_store
 from dianzan.domain.campaign import State
 from dianzan.domain.campaign_file import parse_rules
 from dianzan.domain.errors import DianzanError, StoreError
+from dianzan.local.listening import EVERYWHERE, in_url
 from dianzan.local.stores import EmbeddedCluster, EmbeddedStores, OwnStores, StoreAddresses, owned_folder
 from dianzan.local.supervisor import Service, Supervisor, SupervisorError
 from dianzan.roster.candidates import read_roster
@@ -33,7 +34,6 @@ CLUSTER_HELP = (
     "Run a Valkey Cluster of 3 primaries and 3 replicas, and PostgreSQL with a synchronous standby: a like is counted "
     "once two nodes have it on disk."
 )
-EVERYWHERE = ("0.0.0.0", "::")  # every address of this machine
 
 
 class Ports(NamedTuple):
@@ -71,9 +71,16 @@ def up(
             _watch(everything, stopping)
             typer.echo("Stopping.")
     except DianzanError as error:
-        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        typer.secho(_as_typed(str(error)), err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from error
     typer.echo("Stopped; the data is kept.")
+
+
+def _as_typed(said: str) -> str:
+    """The sentence, and how an option that it names is given by whoever typed `make up`."""
+    if "MAKELEVEL" not in os.environ or "--" not in said:
+        return said
+    return f"{said}\nWith make, options are given in ARGS: make up ARGS='--vote-port 8100'"
 
 
 class _Everything:
@@ -120,7 +127,7 @@ def _services(found: StoreAddresses, host: str, ports: Ports, *, results_url: st
         "DIANZAN_HOST": host,
     }
     # Reached from anywhere, a page on a phone must ask the host it came from, not its own.
-    vote_url = f":{ports.vote}" if host in EVERYWHERE else f"http://{host}:{ports.vote}"
+    vote_url = f":{ports.vote}" if host in EVERYWHERE else f"http://{in_url(host)}:{ports.vote}"
     own: list[tuple[str, int, str, dict[str, str]]] = [
         ("vote_api", ports.vote, "--vote-port", {"DIANZAN_VOTE_PORT": str(ports.vote)}),
         ("tally_worker", ports.worker, "--worker-port", {"DIANZAN_WORKER_PORT": str(ports.worker)}),
@@ -195,7 +202,7 @@ def _watch(everything: _Everything, stopping: threading.Event) -> None:
 
 
 def _greet(host: str, ports: Ports, data: Path) -> None:
-    vote, results = f"http://{_shown(host)}:{ports.vote}", f"http://{_shown(host)}:{ports.results}"
+    vote, results = f"http://{in_url(host)}:{ports.vote}", f"http://{in_url(host)}:{ports.results}"
     typer.echo(
         f"""dianzan is ready.
 
@@ -208,8 +215,9 @@ Try, in another shell:
 
   JSON='Content-Type: application/json'
   TOKEN=$(curl -s {vote}/v1/campaigns/{DEMO}/voters -H "$JSON" -d '{{}}' | cut -d'"' -f4)
-  curl -s {vote}/v1/campaigns/{DEMO}/likes -H "Authorization: Bearer $TOKEN" -H "$JSON" -d '{{"candidates": ["c01"]}}'
-  curl -s {results}/v1/campaigns/{DEMO}/candidates/c01
+  ANSWER='curl -s -w \\n'
+  $ANSWER {vote}/v1/campaigns/{DEMO}/likes -H "Authorization: Bearer $TOKEN" -H "$JSON" -d '{{"candidates": ["c01"]}}'
+  sleep 2; $ANSWER {results}/v1/campaigns/{DEMO}/candidates/c01
 
 Ctrl-C stops everything in order."""
     )
@@ -219,10 +227,6 @@ def _stop(running: Supervisor | OwnStores) -> None:
     running.notices.clear()
     running.stop()
     _print_notices(running.notices)
-
-
-def _shown(host: str) -> str:
-    return "127.0.0.1" if host in EVERYWHERE else host
 
 
 def _print_notices(notices: list[str]) -> None:

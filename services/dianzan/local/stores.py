@@ -155,6 +155,7 @@ def _own_folder(data: Path) -> int:
     """Make the folder and hold its lock. No child inherits it, so it is free once this process is gone."""
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data.chmod(0o700)  # one that was there may be open to others, and its logs with it
         lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise _unusable(data, error) from error
@@ -169,10 +170,13 @@ def _own_folder(data: Path) -> int:
 
 
 def _unusable(data: Path, error: OSError) -> EmbeddedError:
-    return EmbeddedError(
-        f"The data folder {data} cannot be used ({error}): "
-        "make it writable for this user, or choose another with --data."
-    )
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return EmbeddedError(f"The data folder {data} is a file, or lies in one: choose another with --data.")
+    if isinstance(error, PermissionError):
+        advice = "make it writable for this user, or choose another with --data"
+    else:
+        advice = "choose another with --data"
+    return EmbeddedError(f"The data folder {data} cannot be used ({error.strerror}): {advice}.")
 
 
 def _lock_or_name_owner(lock: int, data: Path) -> None:

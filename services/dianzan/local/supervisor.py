@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 
 import psutil
 
 from dianzan.domain.errors import DianzanError
+from dianzan.local import listening
 from dianzan.local.folder import write_private
 from dianzan.local.processes import end
 
@@ -64,11 +61,9 @@ class Supervisor:
             note.unlink()
 
     def start(self, service: Service) -> None:
-        """Start one service. Raises SupervisorError if its port is taken."""
-        if not _is_free(self._host, service.port):
-            raise SupervisorError(
-                f"Port {service.port} is taken by another program: stop it, or choose another with {service.option}."
-            )
+        """Start one service. Raises SupervisorError if it cannot listen on its port."""
+        if said := listening.obstacle(self._host, service.port, service.option):
+            raise SupervisorError(said)
         self._logs.mkdir(parents=True, exist_ok=True)
         self._run.mkdir(parents=True, exist_ok=True)
         with self._log_path(service).open("ab") as log:
@@ -90,7 +85,7 @@ class Supervisor:
         """
         deadline = time.monotonic() + READY_S_MAX
         for service, _process in self._running.values():
-            while not self._is_ready(service):
+            while not listening.answers_ready(self._host, service.port):
                 dead = self.poll()
                 if dead:
                     raise SupervisorError(dead)
@@ -127,34 +122,12 @@ class Supervisor:
         """The process id of a running service."""
         return self._running[module][1].pid
 
-    def _is_ready(self, service: Service) -> bool:
-        url = f"http://{_reachable(self._host)}:{service.port}/readyz"
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                return bool(answer.status == HTTPStatus.OK)
-        except (urllib.error.URLError, OSError):
-            return False
-
     def _log_path(self, service: Service) -> Path:
         return self._logs / f"{service.module}.log"
 
     def _tail(self, service: Service) -> str:
         lines = self._log_path(service).read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         return f" Its log, {self._log_path(service)}, ends with:\n  " + "\n  ".join(lines)
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_reachable(host), port))
-        except OSError:
-            return False
-    return True
 
 
 def _noted(note: Path) -> tuple[int | None, float]:

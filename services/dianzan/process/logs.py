@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from dianzan.process.settings import unread
+
 
 def configure(level: str, service: str) -> None:
     """Send structlog and the standard library's logs through one JSON renderer, `service` on every line."""
@@ -37,6 +39,8 @@ def configure(level: str, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    for sentence in unread():
+        get(__name__).warning("a setting is not read", reason=sentence)
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

@@ -2,16 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+from ipaddress import ip_network
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX: Final = "DIANZAN_"
+# Every variable that some process or command reads: one file may serve them all.
+KNOWN: Final = frozenset(
+    {
+        "ALLOW_WEAK_STORE",
+        "BACKLOG_BYTES_MAX",
+        "DATA",
+        "DATABASE_URL",
+        "FAULTS",
+        "FLUSH_EVERY_S",
+        "HOST",
+        "KEEP_COMMITTED_S",
+        "LOG_LEVEL",
+        "REDIS_URL",
+        "RESULTS_PORT",
+        "RESULTS_ROLE",
+        "STORE_FOLDER",
+        "STORE_MODE",
+        "TOKENS_PER_NETWORK_MINUTE",
+        "TRUSTED_PROXIES",
+        "VOTE_PORT",
+        "VOTE_URL",
+        "WORKER_PORT",
+    }
+)
+_WRONG: Final = 2  # the exit code, as of a command that was called wrongly
+
+
+def _networks(listed: str) -> str:
+    for network in filter(None, map(str.strip, listed.split(","))):
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise ValueError(f"{error}; write addresses or networks, such as 10.1.2.3 or 10.1.2.0/24") from error
+    return listed
+
+
+# Addresses and CIDRs, separated by commas. uvicorn would take what is neither for a name, and believe nobody.
+Proxies = Annotated[str, AfterValidator(_networks)]
 
 
 class Settings(BaseSettings):
     """Where the stores are and how to log. Each service adds its own in its settings.py."""
 
-    model_config = SettingsConfigDict(env_prefix="DIANZAN_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+
+    @classmethod
+    def of_process(cls) -> Self:
+        """The settings of this process, which ends here if one is wrong: a line each, with what to write."""
+        try:
+            return cls()
+        except ValidationError as error:
+            for wrong in error.errors():
+                name = f"{PREFIX}{str(wrong['loc'][0]).upper()}"
+                sys.stderr.write(f"{name} is {str(wrong['input'])!r}: {wrong['msg'].removeprefix('Value error, ')}.\n")
+            raise SystemExit(_WRONG) from error
 
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0",
@@ -24,3 +80,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     faults: str = Field(default="", description="For tests of failures: points at which this process is killed.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
+
+
+def unread(names: Iterable[str] = os.environ) -> list[str]:
+    """One sentence a variable that looks like ours and that nothing reads: a slip, or a setting of another release."""
+    said = []
+    for name in sorted(name for name in names if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in KNOWN):
+        close = get_close_matches(name.removeprefix(PREFIX), KNOWN, n=1)
+        said.append(f"{name} is read by nothing" + (f": did you mean {PREFIX}{close[0]}?" if close else "."))
+    return said
