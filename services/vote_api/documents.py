@@ -59,6 +59,7 @@ class VoterAnswer(Struct):
     token: str
     voter_class: ClassName = field(name="class")
     expires_at: Instant
+    publisher: str | None  # the code under which likes are told apart; null for one that the campaign does not have
 
 
 class MyLike(Struct):

@@ -8,8 +8,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from string import Template
+from urllib.parse import quote, unquote
 
 PAGE = Template((Path(__file__).parent / "embed.html").read_text(encoding="utf-8"))
+
+BUTTONS = Template(
+    """<p><dianzan-like campaign="$campaign" candidate="c01" publisher="bjnews"></dianzan-like></p>
+    <p><dianzan-like campaign="$campaign" candidate="c02" publisher="bjnews"></dianzan-like></p>"""
+)
 
 NORMAL, SANDBOXED = "normal", "sandboxed"
 # A sandboxed document has an origin of its own each time, and reading its localStorage raises.
@@ -22,9 +28,9 @@ class MediaSite:
     def __init__(self, port: int) -> None:
         self.origin = f"http://localhost:{port}"
 
-    def article(self, campaign: str, policy: str = NORMAL) -> str:
-        """An article with the buttons of c01 and c02."""
-        return f"{self.origin}/{policy}/{campaign}"
+    def article(self, campaign: str, policy: str = NORMAL, *, buttons: str = "") -> str:
+        """An article with the buttons of c01 and c02, or with these."""
+        return f"{self.origin}/{policy}/{campaign}" + (f"?{quote(buttons)}" if buttons else "")
 
 
 @contextmanager
@@ -35,8 +41,10 @@ def serve(results_url: str) -> Iterator[MediaSite]:
         timeout = 2  # a browser's spare connection ends after so many seconds
 
         def do_GET(self) -> None:
-            _, policy, campaign = self.path.split("/")
-            body = PAGE.substitute(results_url=results_url, campaign=campaign).encode()
+            path, _, own = self.path.partition("?")
+            _, policy, campaign = path.split("/")
+            buttons = unquote(own) or BUTTONS.substitute(campaign=campaign)
+            body = PAGE.substitute(results_url=results_url, buttons=buttons).encode()
             self.send_response(200)
             for name, value in {"content-type": "text/html; charset=utf-8", **POLICIES[policy]}.items():
                 self.send_header(name, value)

@@ -20,7 +20,7 @@ from tests.conftest import NewCampaign
 from tests.support.client import CampaignClient
 from tests.support.wait import until
 
-RECEIPT = re.compile(r"^[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){3}$")
+RECEIPT = re.compile(r"^[0-9A-HJKMNP-TV-Z]{16}$")
 
 # Keeps every number that a reader could have seen since.
 WATCH = """(number) => {

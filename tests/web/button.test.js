@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { answerSaid, momentOf, refusalSaid, spoken } from "../../services/results_api/web/button/sayings.js";
 import { Tally } from "../../services/results_api/web/button/tally.js";
+import { Refusal } from "../../services/results_api/web/shared/requests.js";
 import { voteRootOf } from "../../services/results_api/web/button/voter.js";
 
 test("the window's end is told by the campaign's own clock, in English with its zone", () => {
@@ -32,15 +33,20 @@ for (const [status, mine, name, resetsAt, said] of sayings) {
 
 test("a refusal is told by what the voter can do about it", () => {
   const refused = /** @type {const} */ ([
-    ["closed", 409, false, spoken.zh.closed],
-    ["not_open", 409, false, spoken.zh.not_open],
-    ["overloaded", 503, true, spoken.zh.failed],
-    ["unreachable", 0, true, spoken.zh.failed],
-    ["token_invalid", 401, false, spoken.zh.failed],
-    ["class_not_allowed", 403, false, spoken.zh.refused],
+    ["closed", 409, spoken.zh.closed],
+    ["not_open", 409, spoken.zh.not_open],
+    ["overloaded", 503, spoken.zh.failed],
+    ["store_full", 503, spoken.zh.failed],
+    ["too_many_requests", 429, spoken.zh.failed],
+    ["store_unavailable", 503, spoken.zh.unconfirmed],
+    ["unreachable", 0, spoken.zh.unconfirmed],
+    ["unreadable", 0, spoken.zh.unconfirmed],
+    ["campaign_unknown", 404, spoken.zh.no_campaign],
+    ["token_invalid", 401, spoken.zh.failed],
+    ["class_not_allowed", 403, spoken.zh.refused],
   ]);
-  for (const [code, status, unknown, said] of refused) {
-    assert.equal(refusalSaid({ code, status, unknown }, spoken.zh), said, code);
+  for (const [code, status, said] of refused) {
+    assert.equal(refusalSaid(new Refusal(code, status), spoken.zh), said, code);
   }
 });
 

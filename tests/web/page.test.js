@@ -59,6 +59,7 @@ test("the tags to embed are those of the README", () => {
     '<script src="https://results.example/like-button.js" defer></script>\n' +
       '<dianzan-like campaign="demo" candidate="c17" publisher="bjnews"></dianzan-like>',
   );
+  assert.match(embedTags("https://results.example", "demo", "c17", ""), /candidate="c17"><\/dianzan-like>$/);
 });
 
 const totals = { likes: 8, people: 6, people_estimated: true, sealed: false, as_of: "2026-11-23T18:24:55+00:00" };
@@ -98,8 +99,8 @@ test("codes are ordered as numbers, ranks by code within a rank, districts as a 
 });
 
 test("a receipt is read in groups of four, a story in its lines that are not empty", () => {
-  assert.equal(grouped("9X6CFKAD96KG44WT"), "9X6C-FKAD-96KG-44WT");
-  assert.equal(grouped(""), "");
+  assert.deepEqual(grouped("9X6CFKAD96KG44WT"), ["9X6C", "FKAD", "96KG", "44WT"]);
+  assert.deepEqual(grouped(""), []);
   assert.deepEqual(paragraphsOf("  一。\n\n二。\r\n \n"), ["一。", "二。"]);
 });
 

@@ -31,14 +31,16 @@ const refusalOf = async (asking) => {
   return refusal;
 };
 
-test("a pause doubles from half a second, or is as long as the server asks for, up to 15 s", () => {
+test("a pause doubles from half a second up to 15 s, or is as long as the server asks for, up to 90 s", () => {
   const pauses = /** @type {const} */ ([
     [0, 0, 500],
     [1, 0, 1000],
     [3, 0, 4000],
     [0, 3000, 3000],
     [3, 3000, 4000],
-    [4, 90000, 15000],
+    [9, 0, 15000],
+    [0, 60000, 60000],
+    [4, 3600000, 90000],
   ]);
   for (const [attempt, askedMs, ms] of pauses) {
     assert.equal(pauseMs(attempt, askedMs, 0), ms);

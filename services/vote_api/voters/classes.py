@@ -52,11 +52,10 @@ def require_given(document: Document, voter_class: VoterClass) -> None:
 
 def token_for(document: Document, voter_class: VoterClass, subject: bytes, publisher: str | None) -> VoterAnswer:
     """The token of the voter whom this class knows by `subject`: the same subject is the same voter."""
-    voter = Voter(
-        hash=document.key.voter_hash(voter_class.name, subject),
-        voter_class=voter_class,
-        publisher=document.publisher_number.get(folded(publisher or ""), 0),
-    )
+    code = folded(publisher or "")
+    number = document.publisher_number.get(code)
+    voter = Voter(document.key.voter_hash(voter_class.name, subject), voter_class, number or 0)
     expires_s = int(time.time()) + TOKEN_LIFE_S
     metrics.TOKENS.labels("given").inc()
-    return VoterAnswer(document.key.token(voter, expires_s), voter_class.name, datetime.fromtimestamp(expires_s, UTC))
+    expires_at = datetime.fromtimestamp(expires_s, UTC)
+    return VoterAnswer(document.key.token(voter, expires_s), voter_class.name, expires_at, code if number else None)

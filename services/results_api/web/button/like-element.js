@@ -6,6 +6,7 @@ import { Tally } from "./tally.js";
 import { Voter } from "./voter.js";
 /** @import { Answer } from "./voter.js" */
 
+const waitMsMax = 2000; // without a word while a like is on its way
 const doubleTapMsMax = 1000; // a second tap this soon after the answer belongs to the first
 
 // Until the sheet is there the button keeps its place, unseen: no flash of a bare one.
@@ -126,18 +127,31 @@ export class DianzanLike extends HTMLElement {
    * @param {string | null} after
    */
   attributeChangedCallback(name, before, after) {
-    if (before === after || !this.isConnected) return;
+    // Before `connectedCallback` nothing has been joined: an element that stood there before the script is connected.
+    if (before === after || !this.joined) return;
+    if (name === "candidate") this.say("");
     if (name === "campaign") this.join();
     else this.render();
   }
 
   join() {
     this.leave();
+    for (const name of ["campaign", "candidate"]) {
+      if (!this.getAttribute(name)) console.error(`dianzan-like: the attribute ${name} is missing`, this);
+    }
+    if (!this.getAttribute("campaign")) return this.lock();
     this.joined = this.voter;
     this.tally.onChange.add(this.render);
     if (this.getAttribute("counts") !== "given") this.tally.watch(this);
     this.voter.load();
     this.render();
+  }
+
+  /** A button of no campaign at all: it is there, and says so. */
+  lock() {
+    this.word.textContent = this.words.idle;
+    this.button.dataset.state = "locked";
+    this.button.setAttribute("aria-disabled", "true");
   }
 
   leave() {
@@ -148,15 +162,16 @@ export class DianzanLike extends HTMLElement {
   }
 
   get voter() {
-    return voterOf(String(this.getAttribute("campaign")));
+    return voterOf(String(this.getAttribute("campaign")).toLowerCase());
   }
 
   get tally() {
     return this.voter.tally;
   }
 
+  /** Codes are written small; people type them as they like. */
   get candidate() {
-    return String(this.getAttribute("candidate"));
+    return String(this.getAttribute("candidate")).toLowerCase();
   }
 
   get words() {
@@ -169,6 +184,7 @@ export class DianzanLike extends HTMLElement {
   }
 
   get locked() {
+    if (this.tally.missing) return "no_campaign";
     const locked = this.getAttribute("locked") || (this.voter.closed || this.tally.sealed ? "closed" : null);
     return locked === "not_open" ? locked : locked && "closed";
   }
@@ -176,7 +192,8 @@ export class DianzanLike extends HTMLElement {
   get state() {
     if (this.voter.pending.has(this.candidate)) return "pending";
     if (this.voter.liked.has(this.candidate)) return "liked";
-    return this.locked ? "locked" : "idle";
+    if (this.locked) return "locked";
+    return this.voter.unread ? "reading" : "idle";
   }
 
   /**
@@ -213,6 +230,7 @@ export class DianzanLike extends HTMLElement {
 
   async tap() {
     const { state, words } = this;
+    if (!this.joined) return this.say(words.no_campaign);
     if (state === "pending" || Date.now() - this.answeredMs < doubleTapMsMax) return;
     if (state === "liked") this.tell({ status: "already_liked", mine: false });
     else if (state === "locked") this.say(words[this.locked || "closed"]);
@@ -222,12 +240,29 @@ export class DianzanLike extends HTMLElement {
   async like() {
     this.say("");
     const publisher = this.getAttribute("publisher") || location.hostname;
+    const waited = setTimeout(() => this.say(this.words.waiting), waitMsMax);
     try {
       this.answer(await this.voter.like(this.candidate, publisher, () => this.say(this.words.retrying)));
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal;
       this.say(refusalSaid(refusal, this.words));
+      if (refusal.maybeDone) this.settle(this.candidate, refusal);
+    } finally {
+      clearTimeout(waited);
     }
+  }
+
+  /**
+   * The like may be recorded: what the server says of it is told as soon as it answers.
+   * @param {string} candidate
+   * @param {Refusal} refusal
+   */
+  async settle(candidate, refusal) {
+    await this.voter.settle();
+    if (this.candidate !== candidate || this.state === "pending") return; // the voter has gone on meanwhile
+    const receipt = this.voter.liked.get(candidate);
+    if (receipt) this.answer({ status: "already_liked", receipt, mine: true });
+    else this.say(refusalSaid({ ...refusal, maybeDone: false }, this.words));
   }
 
   /** @param {Answer} answer */

@@ -33,10 +33,12 @@ export function answerSaid({ status, mine }, name, resetsAt, said) {
 }
 
 /**
- * @param {{ code: string, status: number, unknown: boolean }} refusal
+ * @param {{ code: string, status: number, unknown: boolean, maybeDone: boolean }} refusal
  * @param {Words} said
  */
-export function refusalSaid({ code, status, unknown }, said) {
+export function refusalSaid({ code, status, unknown, maybeDone }, said) {
   if (code === "closed" || code === "not_open") return said[code];
+  if (code === "campaign_unknown") return said.no_campaign;
+  if (maybeDone) return said.unconfirmed;
   return unknown || status === 401 ? said.failed : said.refused;
 }

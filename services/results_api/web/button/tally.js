@@ -1,6 +1,6 @@
 // @ts-check
 /** Owns the counts of one campaign as this page knows them, and for embeds the polling of the results. */
-import { readResults } from "../shared/requests.js";
+import { readResults, Refusal } from "../shared/requests.js";
 
 const limits = {
   pollMsEvery: 15000, // embeds are readers above all: 100 reads for one like
@@ -12,6 +12,7 @@ export class Tally {
   constructor(campaign) {
     this.campaign = campaign;
     this.sealed = false;
+    this.missing = false; // there is no such campaign
     /** @type {Map<string, string>} candidate -> name */
     this.names = new Map();
     /** @type {Map<string, number | null>} candidate -> likes in the results; null while they are hidden */
@@ -92,7 +93,7 @@ export class Tally {
   /** One fetch for all watched buttons, and only while somebody can see one of them. */
   async poll() {
     clearTimeout(this.timer);
-    if (this.fetching || this.sealed || document.hidden || this.onScreen.size === 0) return;
+    if (this.fetching || this.sealed || this.missing || document.hidden || this.onScreen.size === 0) return;
     if (this.nextPollMs > Date.now()) {
       this.timer = setTimeout(() => this.poll(), this.nextPollMs - Date.now());
       return;
@@ -115,9 +116,16 @@ export class Tally {
       this.pollGapMs = limits.pollMsEvery;
       this.changed();
     } catch (refusal) {
+      if (refusal instanceof Refusal && refusal.status === 404) return this.miss();
       // The last numbers stay on the page, and liking does not need them.
       this.pollGapMs = Math.min(limits.pollMsMax, this.pollGapMs * 2);
       console.warn(`dianzan: results of ${this.campaign}:`, refusal);
     }
+  }
+
+  miss() {
+    this.missing = true;
+    console.error(`dianzan-like: there is no campaign ${this.campaign}`);
+    this.changed();
   }
 }

@@ -1,13 +1,15 @@
 // @ts-check
 /** Owns one person of one campaign on this device: their token, what they have liked, and the sending of a like. */
-import { ask, askUntilAnswered, base, campaignUrl, nowMs, post, Refusal } from "../shared/requests.js";
+import { ask, askUntilAnswered, base, campaignUrl, nowMs, pauseMs, post, Refusal } from "../shared/requests.js";
 /** @import { LikeAnswer, MyLikes, VoterAnswer } from "../shared/documents.d.ts" */
 /** @import { Tally } from "./tally.js" */
 
 /** @typedef {{ status: LikeAnswer["results"][0]["status"], receipt?: string | null, mine: boolean }} Answer */
 /** @typedef {Pick<MyLikes, "likes"> & Voted} VoterNews what the event `dianzan-voter` tells */
-/** @typedef {{ campaign: string, remaining: number | null, resets_at: string | null, closed: boolean }} Voted */
+/** @typedef {{ campaign: string, remaining: number | null, resets_at: string | null, closed: boolean, unread: boolean }} Voted */
 
+const ownPage = "page"; // what the campaign's own page calls itself
+const lockMsMax = 10000;
 const timerMsMax = 2147483647; // setTimeout fires at once beyond 2^31 - 1
 
 /**
@@ -35,6 +37,26 @@ function voteRoot() {
     throw refusal;
   });
   return configuration;
+}
+
+/**
+ * One tab of this site at a time. Browsers without locks (and http, which has none) do it at once: there the token that
+ * is stored first wins. A tab that holds the lock for longer than a mint may take is not waited for.
+ * @template Result
+ * @param {string} name
+ * @param {() => Promise<Result>} work
+ * @returns {Promise<Result>}
+ */
+async function alone(name, work) {
+  if (!navigator.locks) return work();
+  let begun = false;
+  const begin = () => { begun = true; return work(); };
+  try {
+    return await navigator.locks.request(name, { signal: AbortSignal.timeout(lockMsMax) }, begin);
+  } catch (error) {
+    if (begun) throw error;
+    return work(); // not waited for any longer, or a sandbox that may not lock
+  }
 }
 
 /** localStorage of the embedding site: no third-party cookie is involved. Where it is blocked, memory does for the visit. */
@@ -72,6 +94,15 @@ const storage = {
   },
 };
 
+/**
+ * After a pause, or at once when the network is back.
+ * @param {number} ms
+ */
+const nextTry = (ms) => new Promise((resume) => {
+  addEventListener("online", resume, { once: true });
+  setTimeout(() => { removeEventListener("online", resume); resume(undefined); }, ms);
+});
+
 export class Voter {
   /**
    * @param {string} campaign
@@ -96,6 +127,20 @@ export class Voter {
     this.minting = null;
     /** @type {Promise<void> | null} */
     this.reading = null;
+    this.unread = false; // earlier likes are asked for, and not known yet
+    this.tabs = this.joinTabs();
+  }
+
+  /** The other tabs of this site: one knows what another did. */
+  joinTabs() {
+    if (!("BroadcastChannel" in globalThis)) return null;
+    const tabs = new BroadcastChannel(this.key);
+    tabs.addEventListener("message", ({ data }) => {
+      this.liked.set(data.candidate, data.receipt);
+      this.allow(data);
+      this.changed();
+    });
+    return tabs;
   }
 
   /** @param {string} path */
@@ -107,33 +152,68 @@ export class Voter {
     this.tally.changed();
     const likes = Array.from(this.liked, ([candidate, receipt]) => ({ candidate, receipt }));
     /** @type {VoterNews} */
-    const detail = { campaign: this.campaign, likes, remaining: this.remaining, resets_at: this.resetsAt, closed: this.closed };
+    const detail = {
+      campaign: this.campaign,
+      likes,
+      remaining: this.remaining,
+      resets_at: this.resetsAt,
+      closed: this.closed,
+      unread: this.unread,
+    };
     document.dispatchEvent(new CustomEvent("dianzan-voter", { detail }));
   }
 
   /** Reads what was liked earlier: once a page, and only when this device has a token at all. */
   load() {
-    const token = storage.read(this.key);
-    if (token) this.reading ||= this.readMine(token);
+    if (storage.read(this.key)) this.reading ||= this.readMine();
   }
 
-  /** @param {string} token */
-  async readMine(token) {
+  /** Reads it again, after a like without an answer; done when it is known. */
+  async settle() {
+    await this.reading;
+    this.reading = this.readMine();
+    await this.reading;
+  }
+
+  /** Asks until it is answered, however long the vote API is away. */
+  async readMine() {
+    for (let attempt = 0, known = false; !known; attempt += 1) {
+      const token = storage.read(this.key);
+      known = !token || await this.readOnce(token, attempt);
+    }
+    this.unread = false;
+    this.changed();
+  }
+
+  /**
+   * Whether there is nothing more to ask; otherwise after a pause.
+   * @param {string} token
+   * @param {number} attempt
+   */
+  async readOnce(token, attempt) {
     try {
-      /** @type {MyLikes} */
-      const body = await ask(await this.url("likes/mine"), { headers: { Authorization: `Bearer ${token}` } });
-      body.likes.forEach((like) => this.liked.set(like.candidate, like.receipt));
-      // A like answered meanwhile knows the allowance better.
-      if (this.remaining === null) this.allow(body);
+      this.takeMine(await ask(await this.url("likes/mine"), { headers: { Authorization: `Bearer ${token}` } }));
+      return true;
+    } catch (error) {
+      console.warn(`dianzan: earlier likes in ${this.campaign}:`, error);
+      if (!(error instanceof Refusal)) return true;
+      if (error.status === 401) this.forget(token);
+      if (!error.unknown) return true; // a tap still tells: the server answers already_liked with the first receipt
+      this.unread = true;
       this.changed();
-    } catch (refusal) {
-      if (refusal instanceof Refusal && refusal.status === 401) this.forget(token);
-      // Otherwise a tap still tells: the server answers already_liked with the first receipt.
-      console.warn(`dianzan: earlier likes in ${this.campaign}:`, refusal);
+      await nextTry(pauseMs(attempt, error.waitMs));
+      return false;
     }
   }
 
-  /** @param {LikeAnswer | MyLikes} answer */
+  /** @param {MyLikes} body */
+  takeMine(body) {
+    body.likes.forEach((like) => this.liked.set(like.candidate, like.receipt));
+    // A like answered meanwhile knows the allowance better.
+    if (this.remaining === null) this.allow(body);
+  }
+
+  /** @param {Pick<MyLikes, "remaining" | "resets_at">} answer */
   allow({ remaining, resets_at: resetsAt }) {
     this.remaining = remaining;
     this.resetsAt = resetsAt;
@@ -156,14 +236,15 @@ export class Voter {
   }
 
   /**
-   * One mint for all buttons of the page; a token that another tab stored meanwhile wins: both stay one voter.
+   * One mint for all buttons of the page and all tabs of the site: they stay one voter.
    * @param {string} publisher
    * @param {() => void} onRetry
    */
   async token(publisher, onRetry) {
     const known = storage.read(this.key);
     if (known) return known;
-    this.minting ||= this.mint(publisher, onRetry).finally(() => { this.minting = null; });
+    const mint = async () => storage.read(this.key) || this.mint(publisher, onRetry);
+    this.minting ||= alone(this.key, mint).finally(() => { this.minting = null; });
     return this.minting;
   }
 
@@ -173,7 +254,10 @@ export class Voter {
    */
   async mint(publisher, onRetry) {
     const { body } = await askUntilAnswered(await this.url("voters"), post({ publisher }), onRetry);
-    const { token } = /** @type {VoterAnswer} */ (body);
+    const { token, publisher: knownAs } = /** @type {VoterAnswer} */ (body);
+    if (!knownAs && publisher !== ownPage && publisher !== location.hostname) {
+      console.error(`dianzan-like: "${publisher}" is no publisher of ${this.campaign}; likes count as the campaign's own`);
+    }
     const known = storage.read(this.key);
     if (!known) storage.write(this.key, token);
     return known || token;
@@ -231,7 +315,10 @@ export class Voter {
     const answer = /** @type {LikeAnswer} */ (body);
     const { status, receipt } = answer.results[0];
     if (status === "counted") this.tally.promise(candidate, shownBefore);
-    if (status === "counted" || status === "already_liked") this.liked.set(candidate, String(receipt));
+    if (status === "counted" || status === "already_liked") {
+      this.liked.set(candidate, String(receipt));
+      this.tabs?.postMessage({ candidate, receipt, remaining: answer.remaining, resets_at: answer.resets_at });
+    }
     this.allow(answer);
     // The answer to the first try can get lost; then the retry's already_liked is this very like.
     return { status, receipt, mine: status === "counted" || (retried && status === "already_liked") };

@@ -36,8 +36,9 @@ export const recordPath = (campaign) => `/v1/campaigns/${encodeURIComponent(camp
  * @param {string} origin
  * @param {string} campaign
  * @param {string} candidate
- * @param {string} publisher
+ * @param {string} publisher one of the campaign's codes; empty if it has none
  */
 export const embedTags = (origin, campaign, candidate, publisher) =>
   `<script src="${origin}/like-button.js" defer></script>\n` +
-  `<dianzan-like campaign="${campaign}" candidate="${candidate}" publisher="${publisher}"></dianzan-like>`;
+  `<dianzan-like campaign="${campaign}" candidate="${candidate}"` +
+  `${publisher && ` publisher="${publisher}"`}></dianzan-like>`;

@@ -101,12 +101,12 @@ export class Page {
     this.story.lock(phase);
   }
 
-  /** @param {{ likes: MyLike[], remaining: number | null }} voter */
-  showVoter({ likes, remaining }) {
+  /** @param {{ likes: MyLike[], remaining: number | null, unread?: boolean }} voter */
+  showVoter({ likes, remaining, unread = false }) {
     const { window: span, likes_per_window: quota } = this.campaign;
     const { remaining: left, remainingToday: leftToday } = this.texts.words;
     part(by("remaining"), "dt").textContent = span === "day" ? leftToday : left;
-    part(by("remaining"), "dd").textContent = number(remaining ?? quota);
+    part(by("remaining"), "dd").textContent = unread ? this.texts.words.readingLikes : number(remaining ?? quota);
     const receipts = new Map(likes.map((like) => [like.candidate, like.receipt]));
     this.grid.showReceipts(receipts);
     this.story.showReceipts(receipts);
@@ -120,7 +120,8 @@ export class Page {
 
   showEmbed() {
     const [first] = this.grid.cards.keys();
-    const tags = embedTags(location.origin, this.campaign.id, first || "c01", this.texts.words.embedPublisher);
+    const [publisher = ""] = this.campaign.publishers;
+    const tags = embedTags(location.origin, this.campaign.id, first || "c01", publisher);
     by("embed").hidden = false;
     part(by("embed"), "code").textContent = tags;
   }

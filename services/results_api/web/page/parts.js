@@ -118,10 +118,10 @@ export function lock(like, phase) {
 }
 
 /**
- * In groups of four, as people read and type it.
+ * In groups of four, as people read it; the groups stand apart for the eye alone, so that what is copied is the receipt.
  * @param {string} receipt
  */
-export const grouped = (receipt) => receipt.replace(/(.{4})(?=.)/g, "$1-");
+export const grouped = (receipt) => receipt.match(/.{1,4}/g) || [];
 
 export class ReceiptLine {
   /** @param {Texts} texts */
@@ -136,8 +136,8 @@ export class ReceiptLine {
   /** @param {string | undefined} receipt */
   show(receipt = "") {
     this.root.hidden = !receipt;
-    if (this.shown.textContent === grouped(receipt)) return;
-    this.shown.textContent = grouped(receipt);
+    if (this.shown.textContent === receipt) return;
+    this.shown.replaceChildren(...grouped(receipt).map((group) => element("span", "", group)));
     this.copyButton.textContent = this.words.copy;
   }
 

@@ -40,7 +40,7 @@ export const dictionary = {
     zh: "复制下面两行；candidate 填候选人编号，publisher 填你的站名。",
     en: "Copy the two lines; candidate is the candidate's code, publisher the name of your site.",
   },
-  embedPublisher: { zh: "你的站名", en: "your-site" },
+  readingLikes: { zh: "正在读取你的点赞", en: "Reading your likes" },
   privacy: {
     zh: "本页不用 Cookie，不收集姓名。每次点赞都有一个回执，凭它可以在公开记录里找到自己的赞。",
     en: "No cookies, no names. Each like has a receipt, with which you find your like in the public record.",

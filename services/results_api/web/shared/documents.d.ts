@@ -156,6 +156,7 @@ export interface VoterAnswer {
   token: string;
   class: "device" | "verified";
   expires_at: string;
+  publisher: string | null;
 }
 
 /** Which media site asks; absent or unknown means the campaign's own page. */

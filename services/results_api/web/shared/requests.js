@@ -6,7 +6,8 @@ export const limits = {
   requestMsMax: 8000, // a phone on a bad network answers within this or not at all
   retriesMax: 4, // after them the voter is told, never left waiting
   retryMsFirst: 500, // doubles each time
-  retryMsMax: 15000, // bounds a Retry-After too; four of these outlast a limit that is counted by the minute
+  retryMsMax: 15000,
+  askedMsMax: 90000, // of a Retry-After: a limit that is counted by the minute asks for 60 s
 };
 
 /** The results API's address, with a slash at its end. */
@@ -18,6 +19,9 @@ export const base = new URL("../../", import.meta.url).href;
  */
 export const campaignUrl = (root, campaign) => `${root}v1/campaigns/${encodeURIComponent(campaign)}`;
 
+// Of the vote API: what was asked for may be done.
+const unconfirmed = new Set(["store_unavailable", "unavailable", "unreadable"]);
+
 /** Why a request gave no answer; `unknown` means that asking again is safe and may help. */
 export class Refusal extends Error {
   /** @param {string} code */
@@ -27,6 +31,7 @@ export class Refusal extends Error {
     this.status = status;
     this.waitMs = waitMs;
     this.unknown = status === 0 || status === 429 || status >= 500;
+    this.maybeDone = status === 0 || unconfirmed.has(code); // at this or an earlier try
   }
 }
 
@@ -71,12 +76,13 @@ export async function ask(url, init) {
 }
 
 /**
- * How long to wait after this many tries more than the first; as long as the server has asked for, within bounds.
+ * How long to wait after this many tries more than the first; at least as long as the server has asked for, within bounds.
  * @param {number} attempt
  * @param {number} askedMs
  */
 export function pauseMs(attempt, askedMs, random = Math.random()) {
-  const ms = Math.min(limits.retryMsMax, Math.max(askedMs, limits.retryMsFirst * 2 ** attempt));
+  const ownMs = Math.min(limits.retryMsMax, limits.retryMsFirst * 2 ** attempt);
+  const ms = Math.max(ownMs, Math.min(limits.askedMsMax, askedMs));
   return ms * (1 + random / 2); // the jitter only adds
 }
 
@@ -86,11 +92,13 @@ export function pauseMs(attempt, askedMs, random = Math.random()) {
  * @param {RequestInit} [init]
  */
 export async function askUntilAnswered(url, init, onRetry = () => {}) {
-  for (let attempt = 0; ; attempt += 1) {
+  for (let attempt = 0, maybeDone = false; ; attempt += 1) {
     try {
       return { body: await ask(url, init), retried: attempt > 0 };
     } catch (error) {
       const refusal = /** @type {Refusal} */ (error);
+      maybeDone ||= refusal.maybeDone;
+      refusal.maybeDone = maybeDone;
       if (!refusal.unknown || attempt === limits.retriesMax) throw refusal;
       onRetry();
       await new Promise((resume) => { setTimeout(resume, pauseMs(attempt, refusal.waitMs)); });
