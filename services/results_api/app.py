@@ -16,6 +16,7 @@ from dianzan.domain.errors import ApiError
 from dianzan.domain.limits import STREAMS_MAX
 from dianzan.http import problem
 from dianzan.http.asgi import App
+from dianzan.http.headers import Strict
 from dianzan.ledger.ledger import Ledger
 from dianzan.process import background, machine
 from results_api import operations, pages
@@ -37,6 +38,8 @@ def create_app(settings: ResultsSettings) -> App:
         version="1",
         description="Serves the counts. Likes and people are final once `sealed` is true.",
         lifespan=lambda _app: _running(settings),
+        redirect_slashes=False,  # a redirect would be made from the Host that the client sent
+        **({} if settings.docs else {"docs_url": None, "redoc_url": None, "openapi_url": None}),
     )
     app.include_router(operations.router)
     pages.mount(app)
@@ -50,7 +53,7 @@ def create_app(settings: ResultsSettings) -> App:
     for kind in (ApiError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, problem.handler(Response))
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    return ReadRoutes(app)
+    return Strict(ReadRoutes(app))
 
 
 @asynccontextmanager

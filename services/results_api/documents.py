@@ -33,6 +33,7 @@ class CampaignSummary(Struct, frozen=True):
     publishers: list[str]
     state: PublicState
     candidates: int
+    version: int
 
 
 class CampaignList(Struct, frozen=True):
@@ -48,6 +49,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     people: int | None
     people_estimated: bool
     sealed: bool
+    version: int  # of the campaign's rules, roster and state: when it rises, what was read of them is to be read again
     as_of: str  # last, and no part of the entity tag: the same numbers read later are the same document
 
 

@@ -8,9 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from dianzan.http import headers
+from results_api.state import ResultsState
 
 router = APIRouter(include_in_schema=False)
 
@@ -19,11 +22,9 @@ FOLDER = Path(__file__).parent / "web"
 FILE_HEADERS = {"cache-control": "public, max-age=60", "access-control-allow-origin": "*"}
 PAGE_HEADERS = {
     **FILE_HEADERS,
-    "content-security-policy": "default-src 'self'; img-src 'self' https: http: data:; connect-src *; "
-    "base-uri 'none'; form-action 'none'",
-    "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+ROBOTS = "User-agent: *\nDisallow: /v1/\n"
 # Lines that hold a comment alone: types and reasons are for readers of the source, and a quarter of its bytes.
 COMMENTS = re.compile(rb"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)$", re.MULTILINE)
 
@@ -58,10 +59,54 @@ def _files() -> WebFiles:
 
 
 @router.get("/")
+async def first_page(request: Request) -> FileResponse:
+    """The page of the campaign that is open; it chooses by itself."""
+    return _page(request)
+
+
 @router.get("/c/{campaign}")
-async def page() -> FileResponse:
+@router.get("/c/{campaign}/")
+async def page(request: Request, campaign: str) -> FileResponse:
     """The public page; it reads which campaign to show from its own address."""
-    return FileResponse(FOLDER / "page" / "index.html", headers=PAGE_HEADERS)
+    state: ResultsState = request.scope["state"]
+    return _page(request, status=200 if state["snapshots"].may_have(campaign) else 404)
+
+
+@router.get("/c/{_mistyped:path}")
+async def no_page(request: Request) -> FileResponse:
+    """People get the page, which leads on."""
+    return _page(request, status=404)
+
+
+@router.get("/favicon.ico")
+async def icon() -> FileResponse:
+    """For those who ask without reading the page."""
+    return FileResponse(FOLDER / "page" / "icon.svg", headers=FILE_HEADERS)
+
+
+@router.get("/robots.txt")
+async def robots() -> PlainTextResponse:
+    """Pages may be found, documents need not be."""
+    return PlainTextResponse(ROBOTS, headers=FILE_HEADERS)
+
+
+def _page(request: Request, status: int = 200) -> FileResponse:
+    state: ResultsState = request.scope["state"]
+    policy = {"content-security-policy": page_policy(state["settings"].vote_url)}
+    return FileResponse(FOLDER / "page" / "index.html", status, {**PAGE_HEADERS, **policy})
+
+
+def page_policy(vote_url: str) -> str:
+    """What the page may load: its own files, photos from anywhere, and answers of the two APIs."""
+    votes = f"*{vote_url}" if vote_url.startswith(":") else vote_url
+    sources = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data: https: http:",
+        "connect-src": f"'self' {votes}".strip(),
+    }
+    return "; ".join([*(f"{name} {value}" for name, value in sources.items()), headers.CLOSED])
 
 
 @router.get("/like-button.js")

@@ -89,6 +89,10 @@ class Snapshots:
         except KeyError:
             raise CampaignUnknown(f"No campaign {campaign[:40]!r} is published here.") from None
 
+    def may_have(self, campaign: str) -> bool:
+        """Whether a campaign is published, or nothing is known yet."""
+        return not self._read_at or folded(campaign) in self._published
+
     def event(self, campaign: str) -> Rendered:
         """What the readers of its stream are sent. Raises as `of` does."""
         return self.of(campaign).event
@@ -176,9 +180,9 @@ def numbers_of(
     campaign: StoredCampaign, seal: Seal | None, candidates: Mapping[int, Candidate], tally: Mapping[int, Tally]
 ) -> Numbers:
     """What may be shown of a campaign now: the sealed tally, the running counts, or nothing. Pure."""
-    as_of = datetime.now(UTC)
     if seal is not None:
-        return Numbers(seal.tallies, seal.likes, seal.people, as_of, sealed=True)
+        return Numbers(seal.tallies, seal.likes, seal.people, seal.sealed_at, sealed=True)
+    as_of = datetime.now(UTC)
     if campaign.hidden:
         return Numbers(None, None, None, as_of, sealed=False)
     people = tally.get(0, ZERO).people
@@ -203,6 +207,7 @@ def render(
     quality: dict[str, Any] = {
         "people_estimated": not numbers.sealed and numbers.people is not None,
         "sealed": numbers.sealed,
+        "version": campaign.version,
         "as_of": numbers.as_of.isoformat(),
     }
     totals = {"likes": numbers.likes, "people": numbers.people, **quality}
@@ -259,21 +264,23 @@ def _rendered(document: documents.Measured) -> Rendered:
 
 
 def _rows(candidates: Mapping[int, Candidate], numbers: Numbers) -> list[documents.ResultRow]:
-    """By code within a rank, and by code alone while hidden: the order itself must not tell who leads."""
+    """By rank, then by code; by code alone while hidden: the order itself must not tell who leads."""
     rows = []
     for index, c in candidates.items():
         rank, tally = (None, None) if numbers.by_index is None else numbers.by_index.get(index, (None, ZERO))
+        if not numbers.likes:
+            rank = None  # nobody is first before the first like
         likes, people = (None, None) if tally is None else (tally.likes, tally.people)
         rows.append(
             documents.ResultRow(rank, c.code, c.name, c.kind, c.district, c.category, c.summary, c.photo, likes, people)
         )
-    return sorted(rows, key=lambda row: (row.rank or 0, row.code))
+    return sorted(rows, key=lambda row: (row.rank is None, row.rank or 0, row.code))
 
 
 def _summary(campaign: StoredCampaign, candidates: int) -> documents.CampaignSummary:
     # What the struct does not declare (shards, expected voters, the publishers' origins) is not told.
     rules = {**campaign.rules.model_dump(mode="json"), "publishers": campaign.rules.publisher_codes}
-    told = {**rules, "state": campaign.state.value, "candidates": candidates}
+    told = {**rules, "state": campaign.state.value, "candidates": candidates, "version": campaign.version}
     return msgspec.convert(told, documents.CampaignSummary)
 
 

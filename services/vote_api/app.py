@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from dianzan.domain.errors import ApiError
 from dianzan.http import problem
 from dianzan.http.asgi import App
+from dianzan.http.headers import Strict
 from dianzan.process import background, faults, machine
 from dianzan.store.nodes import connect
 from dianzan.store.store import Store
@@ -40,6 +41,8 @@ def create_app(settings: VoteSettings) -> App:
         version="1",
         description="Takes likes. A like answered `counted` is durable, and counted once.",
         lifespan=lambda _app: _running(settings),
+        redirect_slashes=False,  # a redirect would be made from the Host that the client sent
+        **({} if settings.docs else {"docs_url": None, "redoc_url": None, "openapi_url": None}),
     )
     for router in (voter_routes.router, like_routes.router, operations.router):
         app.include_router(router)
@@ -55,7 +58,7 @@ def create_app(settings: VoteSettings) -> App:
         app.add_exception_handler(kind, problem.handler(Response))
     app.add_exception_handler(ClientGone, _on_hang_up)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    return PromiseHeader(app)
+    return Strict(PromiseHeader(app))
 
 
 @asynccontextmanager

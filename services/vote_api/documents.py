@@ -44,7 +44,8 @@ class LikeAnswer(Struct):
 
     results: list[LikeResult]
     remaining: int
-    resets_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # a window has the text ready
+    # A window has the text ready; null in the last one.
+    resets_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None
 
 
 class VoterRequest(Struct):
@@ -74,7 +75,7 @@ class MyLikes(Struct):
 
     likes: list[MyLike]
     remaining: int
-    resets_at: Instant
+    resets_at: Instant | None
 
 
 class Readiness(Struct):

@@ -47,7 +47,7 @@ async def new_visit(chromium: Browser, system: System) -> AsyncIterator[NewVisit
     visits: list[Visit] = []
 
     async def start(**options: Any) -> Visit:
-        context = await chromium.new_context(**{"viewport": PHONE, **options})
+        context = await chromium.new_context(**{"viewport": PHONE, "locale": "zh-CN", **options})
         context.set_default_timeout(WAIT_MS_MAX)
         visits.append(Visit(await context.new_page()))
         return visits[-1]

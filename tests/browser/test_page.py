@@ -13,6 +13,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, Route, expect
 
 from dianzan.cli.stores import Stores
+from dianzan.roster.candidates import Candidate
 from tests.browser.conftest import NewVisit
 from tests.browser.media_site import NORMAL, SANDBOXED, MediaSite
 from tests.browser.visit import LIKES, VOTERS, Visit, refuse
@@ -246,10 +247,10 @@ async def test_the_like_of_another_voter_arrives_live_within_two_seconds(
     assert len(reads) == 1, "live means pushed, not read again"
 
 
-async def test_the_page_is_chinese_unless_english_is_chosen_and_keeps_the_choice(
+async def test_the_page_is_in_the_readers_language_unless_another_is_chosen_and_keeps_the_choice(
     new_visit: NewVisit, campaign: CampaignClient
 ) -> None:
-    visit = await new_visit(locale="en-US")
+    visit = await new_visit(locale="zh-CN")
     await visit.open(campaign)
     await expect(visit.page.locator("html")).to_have_attribute("lang", "zh-CN")
     await expect(visit.candidate("c01").button).to_contain_text("点赞")
@@ -356,3 +357,70 @@ async def _violations(page: Page) -> list[tuple[str, list[Any]]]:
 async def _width(page: Page, selector: str) -> int:
     width: int = await page.locator(selector).first.evaluate("(element) => element.scrollWidth")
     return width
+
+
+# ---- what changes while the page is open ----------------------------------------------------------------------------
+
+
+async def test_an_open_page_learns_that_the_campaign_goes_on_and_who_came_to_it(
+    visit: Visit, new_campaign: NewCampaign, stores: Stores
+) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30)
+    campaign = await new_campaign(closes=soon)
+    rules = (await stores.lifecycle.stored(campaign.id)).rules
+    await visit.open(campaign)
+    await expect(visit.page.locator("#phase")).to_contain_text("分钟")
+    await visit.candidate("c01").like()
+
+    await stores.lifecycle.create(rules.model_copy(update={"closes": soon + timedelta(days=3), "title": "改名了"}))
+    added = [Candidate("c09", "新来的", "person", "", "", "", "", "")]
+    await stores.lifecycle.import_candidates(campaign.id, added)
+
+    await expect(visit.page.locator("#title")).to_have_text("改名了")
+    await expect(visit.page.locator("#phase")).to_contain_text("天")
+    await expect(visit.card("c09")).to_be_visible()
+    await visit.candidate("c01").expect_state("liked")
+    await visit.candidate("c09").like()
+
+
+async def test_an_end_that_was_put_off_unheard_is_asked_about_before_the_buttons_lock(
+    visit: Visit, new_campaign: NewCampaign, stores: Stores
+) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30)
+    campaign = await new_campaign(closes=soon)
+    rules = (await stores.lifecycle.stored(campaign.id)).rules
+    await visit.page.clock.install()
+    await visit.open(campaign)
+    await visit.page.route("**/results/stream", lambda route: route.abort())
+    await visit.page.route("**/results", lambda route: route.abort())
+
+    await stores.lifecycle.create(rules.model_copy(update={"closes": soon + timedelta(days=3)}))
+    await visit.page.clock.fast_forward("31:00")
+    await visit.page.unroute("**/results")
+    await visit.page.clock.run_for(20_000)
+
+    await expect(visit.page.locator("#phase")).to_contain_text("天")
+    await visit.candidate("c01").expect_state("idle")
+
+
+async def test_a_page_in_a_tab_that_nobody_sees_holds_no_stream(visit: Visit, campaign: CampaignClient) -> None:
+    await visit.page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => !window.seen })")
+    await visit.page.goto(f"{campaign.system.results_url}/c/{campaign.id}")
+    await visit.expect_shown()
+    assert not [request for request in visit.requests if request.url.endswith("/stream")]
+
+    async with visit.page.expect_request("**/results/stream"):
+        await visit.page.evaluate("window.seen = true; document.dispatchEvent(new Event('visibilitychange'))")
+
+
+async def test_before_the_first_like_nobody_has_a_rank(visit: Visit, campaign: CampaignClient) -> None:
+    await visit.open(campaign)
+
+    assert await visit.page.locator("#candidates .rank").all_inner_texts() == [""] * 5
+
+
+async def test_an_english_reader_gets_english(new_visit: NewVisit, campaign: CampaignClient) -> None:
+    visit = await new_visit(locale="en-GB")
+    await visit.open(campaign)
+
+    await expect(visit.candidate("c01").button).to_contain_text("Like")

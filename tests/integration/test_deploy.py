@@ -173,6 +173,12 @@ def test_the_proxy_lets_through_what_the_vote_api_takes() -> None:
     assert "client_max_body_size 16k;" in (DEPLOY / "nginx.conf").read_text()
 
 
+def test_the_public_services_serve_no_pages_about_their_api() -> None:
+    public = {name for name, module in OURS.items() if module != "tally_worker"}
+
+    assert {SERVICES[name]["environment"].get("DIANZAN_DOCS") for name in public} == {"false"}
+
+
 # ---- image and units --------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -179,7 +180,7 @@ async def test_a_receipt_is_16_characters_and_every_like_has_its_own(open_campai
 async def test_likes_of_a_day_come_back_at_the_next_midnight_of_the_campaigns_zone(
     new_campaign: NewCampaign, zone: str
 ) -> None:
-    campaign = await new_campaign(timezone=zone)
+    campaign = await new_campaign(timezone=zone, closes=datetime.now(UTC) + timedelta(days=4))
     voter = await campaign.voter()
     before = datetime.now(ZoneInfo(zone)).date()
 
@@ -192,15 +193,16 @@ async def test_likes_of_a_day_come_back_at_the_next_midnight_of_the_campaigns_zo
     assert resets_at > datetime.now(UTC)
 
 
-async def test_likes_of_a_campaign_long_window_never_come_back(new_campaign: NewCampaign) -> None:
-    closes = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
-    campaign = await new_campaign(window="campaign", closes=closes)
+@pytest.mark.parametrize("rules", [{"window": "campaign"}, {"closes": datetime.now(UTC) + timedelta(minutes=5)}])
+async def test_the_last_window_promises_no_other(new_campaign: NewCampaign, rules: dict[str, Any]) -> None:
+    """A campaign that is one window, and the day on which a campaign ends."""
+    campaign = await new_campaign(**rules)
     voter = await campaign.voter()
 
     answer = await voter.like("c01")
 
-    assert datetime.fromisoformat(answer["resets_at"]) == closes
-    assert (await voter.mine())["resets_at"] == answer["resets_at"]
+    assert answer["resets_at"] is None
+    assert (await voter.mine())["resets_at"] is None
 
 
 async def test_campaigns_at_the_same_time_do_not_touch_each_other(new_campaign: NewCampaign) -> None:

@@ -43,7 +43,7 @@ async def until_likes(campaign: CampaignClient, likes: int) -> None:
 async def test_the_results_list_every_candidate_by_rank_and_equals_share_one(counted: CampaignClient) -> None:
     results = await counted.results()
 
-    assert set(results) == {"campaign", "results", "likes", "people", "people_estimated", "as_of", "sealed"}
+    assert set(results) == {"campaign", "results", "likes", "people", "people_estimated", "as_of", "sealed", "version"}
     assert all(set(row) == ROW for row in results["results"])
     assert [(row["rank"], row["code"], row["likes"]) for row in results["results"]] == [
         (1, "c02", 3),
@@ -73,7 +73,7 @@ async def test_the_results_say_when_they_were_read(counted: CampaignClient) -> N
 async def test_a_candidate_has_a_document_of_its_own(counted: CampaignClient) -> None:
     document = (await counted.get("/candidates/c04")).json()
 
-    assert set(document) == ROW | {"campaign", "story", "people_estimated", "as_of", "sealed"}
+    assert set(document) == ROW | {"campaign", "story", "people_estimated", "as_of", "sealed", "version"}
     assert (document["rank"], document["likes"], document["people"]) == (2, 2, 2)
     assert (document["name"], document["story"]) == ("候选人4", "事迹")
 
@@ -161,7 +161,7 @@ async def test_the_stream_begins_with_the_results_and_tells_a_like_within_two_se
         await (await campaign.voter()).like("c02")
         second = await events.until_number(2)
 
-    assert first["counts"] == {"c01": [1, 0, 0], "c02": [1, 0, 0]}
+    assert first["counts"] == {"c01": [None, 0, 0], "c02": [None, 0, 0]}
     assert second["counts"] == {"c01": [2, 0, 0], "c02": [1, 1, 1]}
     assert (second["likes"], second["people"], second["people_estimated"], second["sealed"]) == (1, 1, True, False)
     assert {name for name, _data in events.read} == {"results"}

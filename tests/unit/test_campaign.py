@@ -206,7 +206,14 @@ def test_a_whole_campaign_is_one_window() -> None:
     assert found.window_dates() == [date(2026, 11, 4)]
     windows = {found.window_at(ms) for ms in (found.opens_ms, to_ms(at("2026-11-15T00:00Z")), found.closes_ms - 1)}
     assert windows == {found.window_on(date(2026, 11, 9))}
-    assert windows.pop().resets_at == "2026-11-24T00:00:00+08:00"
+    assert windows.pop().resets_at is None
+
+
+def test_every_day_but_the_last_says_when_the_next_begins() -> None:
+    found = rules(closes=at("2026-11-23T10:00Z"))
+    day_before, last = found.window_at(found.closes_ms - 86_400_000), found.window_at(found.closes_ms - 1)
+    assert day_before.resets_at == "2026-11-23T00:00:00+08:00"
+    assert last.resets_at is None
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def _clocks_change_near(instant_ms: int, zone: ZoneInfo) -> bool:
 def test_resets_at_is_the_end_as_a_client_reads_it(moment: tuple[ZoneInfo, int]) -> None:
     zone, instant_ms = moment
     window = day_window_at(instant_ms, zone)
-    assert ms(window.resets_at) == window.end_ms
+    assert ms(str(window.resets_at)) == window.end_ms
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_the_window_of_a_whole_campaign_is_from_opens_to_closes() -> None:
     opens, closes = datetime(2026, 11, 3, 16, tzinfo=UTC), datetime(2026, 11, 23, 13, tzinfo=UTC)
     window = campaign_window(opens, closes, ZoneInfo("Asia/Shanghai"))
     assert (window.date, window.start_ms, window.end_ms) == (date(2026, 11, 4), to_ms(opens), to_ms(closes))
-    assert window.resets_at == "2026-11-23T21:00:00+08:00"
+    assert window.resets_at is None
 
 
 @given(st.integers(0, YEAR_2200_MS))

@@ -1,7 +1,7 @@
 // @ts-check
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { campaignIn, embedTags, phaseOf } from "../../services/results_api/web/page/campaign.js";
+import { campaignIn, embedTags, firstOf, phaseOf } from "../../services/results_api/web/page/campaign.js";
 import { matches, orders } from "../../services/results_api/web/page/grid.js";
 import { grouped, initialsOf, toneOf } from "../../services/results_api/web/page/parts.js";
 import { newsOfEvent, newsOfResults } from "../../services/results_api/web/page/results.js";
@@ -48,6 +48,29 @@ test("a campaign's phase follows from its state, and from the clock if the state
   for (const [state, now, phase] of phases) assert.equal(phaseOf({ state, opens, closes }, Date.parse(now)), phase);
 });
 
+/** @type {(id: string, state: "published" | "sealed", opens: string, closes: string) => Parameters<typeof firstOf>[0][0]} */
+const dated = (id, state, opens, closes) => ({ id, state, opens: `${opens}T00:00:00Z`, closes: `${closes}T00:00:00Z` });
+
+test("the first page is of the campaign that is open, otherwise of the next, otherwise of the last", () => {
+  const year = [
+    dated("first", "sealed", "2024-11-01", "2024-11-20"),
+    dated("last", "sealed", "2025-11-01", "2025-11-20"),
+    dated("open", "published", "2026-11-01", "2026-11-20"),
+    dated("far", "published", "2028-11-01", "2028-11-20"),
+    dated("next", "published", "2027-11-01", "2027-11-20"),
+  ];
+  const nowMs = Date.parse("2026-11-10T00:00:00Z");
+  assert.equal(firstOf(year, nowMs), "open");
+  assert.equal(firstOf(year.filter(({ id }) => id !== "open"), nowMs), "next");
+  assert.equal(firstOf(year.slice(0, 2), nowMs), "last");
+  assert.equal(firstOf([], nowMs), null);
+});
+
+test("candidates whom nobody has liked stand behind all others, by their codes", () => {
+  const rows = [{ ...lin, code: "c1", rank: null }, { ...lin, code: "c9", rank: 1 }, { ...lin, code: "c0", rank: null }];
+  assert.deepEqual(rows.sort(orders.rank).map(({ code }) => code), ["c9", "c0", "c1"]);
+});
+
 test("the address names the campaign, or none", () => {
   const paths = /** @type {const} */ ([["/c/demo", "demo"], ["/c/demo/", "demo"], ["/c/a%20b", "a b"], ["/", null], ["/c/", null]]);
   for (const [path, campaign] of paths) assert.equal(campaignIn(path), campaign);
@@ -62,7 +85,7 @@ test("the tags to embed are those of the README", () => {
   assert.match(embedTags("https://results.example", "demo", "c17", ""), /candidate="c17"><\/dianzan-like>$/);
 });
 
-const totals = { likes: 8, people: 6, people_estimated: true, sealed: false, as_of: "2026-11-23T18:24:55+00:00" };
+const totals = { likes: 8, people: 6, people_estimated: true, sealed: false, version: 3, as_of: "2026-11-23T18:24:55+00:00" };
 const duo = { ...lin, rank: 2, code: "c02", likes: 3, people: 2 };
 
 test("an event of the stream and a whole answer are the same news", () => {
@@ -82,6 +105,8 @@ test("news of hidden results hold no number", () => {
 
 test("a search finds the candidate in whom every word stands, in any letter case and order", () => {
   for (const query of ["", "林", "东城 晓禾", "C01", "早餐 社区"]) assert(matches(lin, query), query);
+  const padded = { ...lin, name: "林　晓 禾", code: "Ｃ０１" };
+  for (const query of ["林晓禾", "林 晓禾", "林　晓禾", "ｃ01", "C01"]) assert(matches(padded, query), query);
   for (const query of ["西城", "林 西城", "c011"]) assert(!matches(lin, query), query);
 });
 
@@ -114,6 +139,10 @@ test("the language is the one asked for, otherwise the one remembered, otherwise
     [null, null, "zh"],
   ]);
   for (const [asked, remembered, language] of choices) assert.equal(languageOf(asked, remembered), language);
+  assert.equal(languageOf(null, null, ["en-US", "zh-CN"]), "en");
+  assert.equal(languageOf(null, null, ["de-DE", "zh-TW", "en"]), "zh");
+  assert.equal(languageOf(null, null, ["de-DE"]), "zh");
+  assert.equal(languageOf("zh", "en", ["en"]), "zh");
 });
 
 test("the time left is told in its largest whole unit, and never as nothing", () => {
@@ -149,7 +178,7 @@ test("the phase is told with its moment, in the campaign's time zone", () => {
   /** @type {Parameters<Texts["phase"]>[1]} */
   const campaign = {
     id: "demo", title: "", opens: "2026-11-01T00:00:00Z", closes: "2026-11-20T00:00:00Z", timezone: "Asia/Shanghai", window: "day",
-    likes_per_window: 10, voter_classes: ["device"], results: "live", publishers: [], state: "published", candidates: 66,
+    likes_per_window: 10, voter_classes: ["device"], results: "live", publishers: [], state: "published", candidates: 66, version: 3,
   };
   const nowMs = Date.parse("2026-11-17T12:00:00Z");
   assert.equal(new Texts("zh").phase("open", campaign, nowMs), "进行中：11月20日 08:00 截止，还有 2 天");

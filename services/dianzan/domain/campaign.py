@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import cache, cached_property
@@ -171,7 +172,10 @@ class Rules(BaseModel):
         """The voting window that holds an instant."""
         if self.window == "campaign":
             return campaign_window(self.opens, self.closes, self.zone)
-        return day_window_at(instant_ms, self.zone)
+        return self._last_without_reset(day_window_at(instant_ms, self.zone))
+
+    def _last_without_reset(self, window: Window) -> Window:
+        return replace(window, resets_at=None) if window.end_ms >= self.closes_ms else window
 
     def window_on(self, day: date) -> Window:
         """The window that begins on a local date."""

@@ -13,12 +13,15 @@ EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Half-open span [start_ms, end_ms) of Unix milliseconds; `day` is its first local date in days since 1970."""
+    """Half-open span [start_ms, end_ms) of Unix milliseconds; `day` is its first local date in days since 1970.
+
+    `resets_at` is when the next one begins, None in the last.
+    """
 
     day: int
     start_ms: int
     end_ms: int
-    resets_at: str
+    resets_at: str | None
 
     @property
     def date(self) -> date:
@@ -64,7 +67,7 @@ def day_window_at(instant_ms: int, zone: ZoneInfo) -> Window:
 def campaign_window(opens: datetime, closes: datetime, zone: ZoneInfo) -> Window:
     """The one window of a campaign that counts over its whole life."""
     day = (opens.astimezone(zone).date() - EPOCH).days
-    return Window(day, to_ms(opens), to_ms(closes), closes.astimezone(zone).isoformat())
+    return Window(day, to_ms(opens), to_ms(closes), None)
 
 
 def days_between(opens: datetime, closes: datetime, zone: ZoneInfo) -> Iterator[date]:

@@ -20,6 +20,7 @@ KNOWN: Final = frozenset(
         "BACKLOG_BYTES_MAX",
         "DATA",
         "DATABASE_URL",
+        "DOCS",
         "FAULTS",
         "FLUSH_EVERY_S",
         "HOST",
@@ -79,6 +80,7 @@ class Settings(BaseSettings):
     database_url: str = Field(default="postgresql://127.0.0.1:5432/dianzan", description="PostgreSQL ≥ 15.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     faults: str = Field(default="", description="For tests of failures: points at which this process is killed.")
+    docs: bool = Field(default=True, description="Whether the APIs serve /docs, /redoc and /openapi.json.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
 
 

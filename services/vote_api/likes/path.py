@@ -42,7 +42,8 @@ _log = logs.get(__name__)
 # Called once a request with the answer's status, its header lines (each ended by CR LF) and its body.
 Reply = Callable[[int, bytes, bytes], None]
 
-_OPEN_TO_ALL = b"access-control-allow-origin: *\r\naccess-control-expose-headers: retry-after\r\n"
+_NO_SNIFF = b"x-content-type-options: nosniff\r\n"
+_OPEN_TO_ALL = b"access-control-allow-origin: *\r\naccess-control-expose-headers: retry-after\r\n" + _NO_SNIFF
 _HEAD_OF_ANSWER = b"content-type: application/json\r\ncache-control: no-store\r\n" + _OPEN_TO_ALL
 _WAIVED = b"dianzan-promise: waived\r\n"
 _ANSWERED = metrics.REQUESTS.labels("ok")

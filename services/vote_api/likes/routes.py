@@ -45,7 +45,7 @@ async def my_likes(campaign: str, request: Request) -> Response:
     answer = MyLikes(
         [_like(document, voter, window, index) for index in liked],
         remaining=max(0, document.rules.likes_per_window - len(liked)),
-        resets_at=datetime.fromisoformat(window.resets_at),
+        resets_at=None if window.resets_at is None else datetime.fromisoformat(window.resets_at),
     )
     return Response(openapi.encode(answer), media_type=openapi.MEDIA_TYPE)
 

@@ -10,6 +10,7 @@ import { ask, askUntilAnswered, base, campaignUrl, nowMs, pauseMs, post, Refusal
 
 const ownPage = "page"; // what the campaign's own page calls itself
 const lockMsMax = 10000;
+const storedMsMax = 500;
 const timerMsMax = 2147483647; // setTimeout fires at once beyond 2^31 - 1
 
 /**
@@ -47,16 +48,20 @@ function voteRoot() {
  * @param {() => Promise<Result>} work
  * @returns {Promise<Result>}
  */
-async function alone(name, work) {
+function alone(name, work) {
   if (!navigator.locks) return work();
-  let begun = false;
-  const begin = () => { begun = true; return work(); };
-  try {
-    return await navigator.locks.request(name, { signal: AbortSignal.timeout(lockMsMax) }, begin);
-  } catch (error) {
-    if (begun) throw error;
-    return work(); // not waited for any longer, or a sandbox that may not lock
-  }
+  return new Promise((resolve, reject) => {
+    let begun = false;
+    const begin = async () => {
+      begun = true;
+      await work().then(resolve, reject);
+      // What was stored reaches other tabs, which are other processes, some while later.
+      await new Promise((release) => { setTimeout(release, storedMsMax); });
+    };
+    navigator.locks.request(name, { signal: AbortSignal.timeout(lockMsMax) }, begin).catch(() => {
+      if (!begun) work().then(resolve, reject); // not waited for any longer, or a sandbox that may not lock
+    });
+  });
 }
 
 /** localStorage of the embedding site: no third-party cookie is involved. Where it is blocked, memory does for the visit. */
@@ -218,7 +223,7 @@ export class Voter {
     this.remaining = remaining;
     this.resetsAt = resetsAt;
     clearTimeout(this.resetTimer);
-    const ms = Date.parse(resetsAt) - nowMs();
+    const ms = Date.parse(resetsAt || "") - nowMs(); // not a number in the last window
     // A new window starts empty. The server is not asked, or every open page would ask it at midnight.
     if (ms > 0 && ms < timerMsMax) this.resetTimer = setTimeout(() => this.startWindow(), ms);
   }

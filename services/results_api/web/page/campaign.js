@@ -22,7 +22,22 @@ export function phaseOf({ state, opens, closes }, nowMs) {
  */
 export function campaignIn(path) {
   const parts = /^\/c\/([^/]+)\/?$/.exec(path);
-  return parts && decodeURIComponent(parts[1]);
+  return parts && decodeURIComponent(parts[1]).toLowerCase();
+}
+
+/**
+ * The campaign that is open now; otherwise the one that opens next, otherwise the one that ended last.
+ * @param {Pick<CampaignSummary, "id" | "state" | "opens" | "closes">[]} campaigns
+ * @param {number} nowMs
+ */
+export function firstOf(campaigns, nowMs) {
+  const phases = ["open", "not_open", "closed", "sealed"];
+  /** @param {typeof campaigns[0]} campaign */
+  const place = (campaign) => phases.indexOf(phaseOf(campaign, nowMs));
+  /** @param {typeof campaigns[0]} campaign */
+  const distanceMs = (campaign) => Math.abs(Date.parse(place(campaign) === 1 ? campaign.opens : campaign.closes) - nowMs);
+  const [first] = [...campaigns].sort((a, b) => Math.min(place(a), 2) - Math.min(place(b), 2) || distanceMs(a) - distanceMs(b));
+  return first ? first.id : null;
 }
 
 /** @param {string} campaign */

@@ -9,13 +9,19 @@ import { button, element, face, likeButton, lock, ReceiptLine, tags } from "./pa
 const calmMsMin = 5000; // nothing moves under a finger: the order changes only after this long without a touch
 
 /**
+ * As it is compared: full-width letters and digits are plain ones, and the blanks by which tables pad names are none.
+ * @param {string} text
+ */
+const folded = (text) => text.normalize("NFKC").toLowerCase().replace(/[^\S\n]+/g, "");
+
+/**
  * Whether every word of a query stands in what is told of a candidate.
  * @param {ResultRow} candidate
  * @param {string} query
  */
 export function matches({ name, code, district, category, summary }, query) {
-  const text = [name, code, district, category, summary].join("\n").toLowerCase();
-  return query.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  const text = folded([name, code, district, category, summary].join("\n"));
+  return query.split(/\s+/).every((word) => text.includes(folded(word)));
 }
 
 export class Card {
@@ -71,7 +77,7 @@ const byText = new Intl.Collator("zh-CN").compare;
 const byCode = (a, b) => a.code.localeCompare(b.code, "en", { numeric: true });
 /** @type {Record<string, Order>} */
 export const orders = {
-  rank: (a, b) => Number(a.rank) - Number(b.rank) || byCode(a, b),
+  rank: (a, b) => Number(a.rank ?? Number.MAX_SAFE_INTEGER) - Number(b.rank ?? Number.MAX_SAFE_INTEGER) || byCode(a, b),
   code: byCode,
   district: (a, b) => byText(a.district || "", b.district || "") || byCode(a, b),
 };
@@ -88,8 +94,21 @@ export class Grid {
     this.root = root;
     this.order = "code";
     this.touchedMs = 0;
-    this.cards = new Map(candidates.map((each) => [each.code, new Card(campaign, each, texts, onOpen)]));
-    root.replaceChildren(...Array.from(this.cards.values(), (card) => card.root));
+    /** @param {ResultRow} candidate */
+    this.newCard = (candidate) => new Card(campaign, candidate, texts, onOpen);
+    /** @type {Map<string, Card>} */
+    this.cards = new Map();
+    this.replace(candidates);
+    this.listen();
+  }
+
+  /** @param {ResultRow[]} candidates */
+  replace(candidates) {
+    this.cards = new Map(candidates.map((each) => [each.code, this.newCard(each)]));
+    this.root.replaceChildren(...Array.from(this.cards.values(), (card) => card.root));
+  }
+
+  listen() {
     for (const type of ["pointerdown", "pointermove", "wheel", "keydown", "touchmove"]) {
       addEventListener(type, () => { this.touchedMs = Date.now(); }, { passive: true });
     }

@@ -4,7 +4,7 @@ import { nowMs } from "../shared/requests.js";
 import { embedTags, phaseOf, recordPath } from "./campaign.js";
 import { Grid } from "./grid.js";
 import { by, part } from "./parts.js";
-import { LiveResults, newsOfResults } from "./results.js";
+import { LiveResults, newsOfResults, readCampaign, readFirstResults } from "./results.js";
 import { Story } from "./story.js";
 import { number } from "./texts.js";
 /** @import { VoterNews } from "../button/voter.js" */
@@ -13,6 +13,7 @@ import { number } from "./texts.js";
 /** @import { News } from "./results.js" */
 /** @import { Texts } from "./texts.js" */
 
+const renewMsMax = 3000; // all open pages learn of a change at once, and read it spread over this
 const clockMsEvery = 10000; // the phase and the time left are never staler than this
 
 export class Page {
@@ -29,11 +30,38 @@ export class Page {
     /** @type {Phase | null} */
     this.phase = null;
     this.asOf = results.as_of;
+    this.renewing = false;
+    this.closesTold = ""; // the end that was asked about before the buttons lock
+    /** @type {{ likes: MyLike[], remaining: number | null, unread?: boolean }} */
+    this.voter = { remaining: null, likes: [] };
     this.sort = /** @type {HTMLSelectElement} */ (by("sort"));
     this.query = /** @type {HTMLInputElement} */ (by("query"));
     this.story = new Story(/** @type {HTMLDialogElement} */ (by("story")), campaign.id, texts);
     this.grid = new Grid(by("candidates"), campaign.id, results.results, texts, (candidate) => this.story.open(candidate));
-    this.showVoter({ remaining: null, likes: [] });
+    this.showVoter(this.voter);
+  }
+
+  /** Reads rules, roster and state anew, some while after hearing that they have changed. */
+  async renew() {
+    if (this.renewing) return;
+    this.renewing = true;
+    try {
+      await new Promise((resume) => { setTimeout(resume, Math.random() * renewMsMax); });
+      const { id } = this.campaign;
+      const [campaign, results] = await Promise.all([readCampaign(id), readFirstResults(id)]);
+      this.campaign = campaign;
+      this.phase = null;
+      this.hidden = null;
+      this.grid.replace(results.results);
+      this.show(results);
+      this.showVoter(this.voter);
+      this.search(this.query.value.trim());
+    } catch (refusal) {
+      console.warn("dianzan: the campaign's changes:", refusal);
+    } finally {
+      this.renewing = false;
+    }
+    this.tellTime();
   }
 
   /** @param {Results} results */
@@ -65,6 +93,7 @@ export class Page {
   /** @param {News} news */
   take(news) {
     this.asOf = news.as_of;
+    if (news.version > this.campaign.version) this.renew();
     if (news.sealed) this.campaign.state = "sealed";
     this.grid.take(news.counts, news.people_estimated);
     this.story.take(news.counts);
@@ -91,6 +120,11 @@ export class Page {
 
   tellTime() {
     const phase = phaseOf(this.campaign, nowMs());
+    if (phase === "closed" && this.campaign.state === "published" && this.closesTold !== this.campaign.closes) {
+      this.closesTold = this.campaign.closes; // it may have been put off: that is asked before the buttons lock
+      this.renew();
+      return;
+    }
     const text = this.texts.phase(phase, this.campaign, nowMs());
     if (by("phase").textContent !== text) by("phase").textContent = text;
     if (phase === this.phase) return;
@@ -103,6 +137,7 @@ export class Page {
 
   /** @param {{ likes: MyLike[], remaining: number | null, unread?: boolean }} voter */
   showVoter({ likes, remaining, unread = false }) {
+    this.voter = { likes, remaining, unread };
     const { window: span, likes_per_window: quota } = this.campaign;
     const { remaining: left, remainingToday: leftToday } = this.texts.words;
     part(by("remaining"), "dt").textContent = span === "day" ? leftToday : left;

@@ -4,7 +4,7 @@ import { ask, askUntilAnswered, base, campaignUrl, fresh, readResults, Refusal, 
 /** @import { CampaignList, CampaignSummary, CandidateResult, ResultRow, Results } from "../shared/documents.d.ts" */
 
 /** @typedef {Pick<ResultRow, "rank" | "likes" | "people">} Count */
-/** @typedef {Pick<Results, "likes" | "people" | "people_estimated" | "sealed" | "as_of">} Totals */
+/** @typedef {Pick<Results, "likes" | "people" | "people_estimated" | "sealed" | "version" | "as_of">} Totals */
 /** @typedef {Totals & { counts: Record<string, Count> }} News the totals, and the count of each candidate by its code */
 /** @typedef {[rank: number | null, likes: number | null, people: number | null]} Row */
 
@@ -86,10 +86,11 @@ export class LiveResults {
     this.asking = false;
     /** @type {ReturnType<typeof setInterval> | undefined} */
     this.timer = undefined;
+    this.stopped = false;
   }
 
   start() {
-    this.open();
+    this.follow();
     this.timer = setInterval(() => this.tick(), limits.tickMsEvery);
     document.addEventListener("visibilitychange", () => this.follow());
   }
@@ -97,7 +98,7 @@ export class LiveResults {
   /** A page nobody looks at holds no stream: readers outnumber voters by far. */
   follow() {
     if (document.hidden) this.close();
-    else if (this.timer && !this.stream) this.open();
+    else if (!this.stopped && !this.stream) this.open();
   }
 
   open() {
@@ -147,7 +148,7 @@ export class LiveResults {
   /** Sealed results do not change any more. */
   stop() {
     clearInterval(this.timer);
-    this.timer = undefined;
+    this.stopped = true;
     this.close();
   }
 }

@@ -1,7 +1,7 @@
 // @ts-check
 /** Starts the public page: chooses the language, reads which campaign the address names, and opens it. */
-import { Refusal } from "../shared/requests.js";
-import { campaignIn, pathOf } from "./campaign.js";
+import { nowMs, Refusal } from "../shared/requests.js";
+import { campaignIn, firstOf, pathOf } from "./campaign.js";
 import { Page } from "./page.js";
 import { button, by, element } from "./parts.js";
 import { readCampaign, readCampaigns, readFirstResults } from "./results.js";
@@ -14,7 +14,7 @@ function remembered() {
   try {
     return localStorage.getItem(storageKey);
   } catch {
-    return null; // storage is blocked: Chinese unless the address says otherwise
+    return null; // storage is blocked: the browser's own languages decide
   }
 }
 
@@ -29,7 +29,7 @@ function remember(language) {
 
 function chosenTexts() {
   const asked = new URLSearchParams(location.search).get("lang");
-  const language = languageOf(asked, remembered());
+  const language = languageOf(asked, remembered(), navigator.languages);
   if (language === asked) remember(language);
   return new Texts(language);
 }
@@ -68,10 +68,9 @@ function showOthers(campaigns, shown) {
 /** @param {Texts} texts */
 async function open(texts) {
   const campaigns = await readCampaigns();
-  const first = campaigns.find((each) => each.state === "published") || campaigns[0];
-  const id = campaignIn(location.pathname) || (first ? first.id : null);
+  const id = location.pathname === "/" ? firstOf(campaigns, nowMs()) : campaignIn(location.pathname);
   showOthers(campaigns, id);
-  if (!id) return tellTrouble(texts.words.noneYet, texts);
+  if (!id) return tellTrouble(campaigns.length ? texts.words.noPage : texts.words.noneYet, texts);
   const [campaign, results] = await Promise.all([readCampaign(id), readFirstResults(id), customElements.whenDefined("dianzan-like")]);
   const page = new Page(campaign, results, texts);
   page.listen();

@@ -14,13 +14,15 @@ const dayAndTime = /** @type {const} */ ({ month: "short", day: "numeric", hour:
 const timeOnly = /** @type {const} */ ({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 /**
- * The language asked for by the address, otherwise the one remembered, otherwise Chinese.
+ * The language asked for by the address, otherwise the one remembered, otherwise the first that the browser's user reads,
+ * otherwise Chinese.
  * @param {string | null} asked
  * @param {string | null} remembered
+ * @param {readonly string[]} read
  * @returns {Language}
  */
-export function languageOf(asked, remembered) {
-  for (const language of [asked, remembered]) {
+export function languageOf(asked, remembered, read = []) {
+  for (const language of [asked, remembered, ...read.map((tag) => tag.slice(0, 2).toLowerCase())]) {
     if (language === "zh" || language === "en") return language;
   }
   return "zh";

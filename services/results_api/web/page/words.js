@@ -58,6 +58,7 @@ export const dictionary = {
   minutes: { zh: "{count} 分钟", en: "{count} min" },
   pageFailed: { zh: "页面没有加载出来，可能是网络不稳。", en: "The page did not load. The network may be unstable." },
   noCampaign: { zh: "没有找到这个活动。", en: "There is no such campaign." },
+  noPage: { zh: "没有这个页面。", en: "There is no such page." },
   noneYet: { zh: "现在没有正在进行的活动。", en: "No campaign is running now." },
   empty: { zh: "候选名单还没有公布。", en: "The candidates are not published yet." },
 };

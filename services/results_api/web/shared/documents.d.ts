@@ -19,6 +19,7 @@ export interface CampaignSummary {
   publishers: Array<string>;
   state: "published" | "closed" | "sealed";
   candidates: number;
+  version: number;
 }
 
 /** One candidate with its story; the numbers are the candidate's own. */
@@ -37,6 +38,7 @@ export interface CandidateResult {
   people: number | null;
   people_estimated: boolean;
   sealed: boolean;
+  version: number;
   as_of: string;
 }
 
@@ -56,7 +58,7 @@ export interface Hour {
 export interface LikeAnswer {
   results: Array<LikeResult>;
   remaining: number;
-  resets_at: string;
+  resets_at: string | null;
 }
 
 /** 1 to the campaign's quota of candidates, by code; the token only where no Authorization header is sent. */
@@ -82,7 +84,7 @@ export interface MyLike {
 export interface MyLikes {
   likes: Array<MyLike>;
   remaining: number;
-  resets_at: string;
+  resets_at: string | null;
 }
 
 /** One candidate; rank, likes and people are null while results are hidden. */
@@ -107,6 +109,7 @@ export interface Results {
   people: number | null;
   people_estimated: boolean;
   sealed: boolean;
+  version: number;
   as_of: string;
 }
 
@@ -117,6 +120,7 @@ export interface ResultsEvent {
   people: number | null;
   people_estimated: boolean;
   sealed: boolean;
+  version: number;
   as_of: string;
 }
 
@@ -131,6 +135,7 @@ export interface TallyDocument {
   people: number | null;
   people_estimated: boolean;
   sealed: boolean;
+  version: number;
   as_of: string;
 }
 
