@@ -65,4 +65,4 @@ async def _running(settings: ResultsSettings) -> AsyncIterator[ResultsState]:
         opened.push_async_callback(background.stop, background.spawn("snapshots", snapshots.run(streams.tell)))
         opened.push_async_callback(background.stop, background.spawn("streams", streams.run()))
         machine.calm_collector()
-        yield {"settings": settings, "snapshots": snapshots, "streams": streams}
+        yield {"settings": settings, "snapshots": snapshots, "streams": streams, "draining": False}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uvicorn
-
+from dianzan.http import server
 from dianzan.process import logs
 from tally_worker.app import create_app
 from tally_worker.settings import WorkerSettings
@@ -13,16 +12,7 @@ def main() -> None:
     """Flush until SIGTERM; then finish the flush that runs and end."""
     settings = WorkerSettings()
     logs.configure(settings.log_level, "tally_worker")
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.worker_port,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
+    server.serve(create_app(settings), host=settings.host, port=settings.worker_port, graceful_s=5)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,6 @@ def create_app(settings: VoteSettings) -> App:
 async def _running(settings: VoteSettings) -> AsyncIterator[VoteState]:
     """Open everything in order; close it in reverse when the server stops."""
     async with AsyncExitStack() as opened:
-        machine.raise_open_files()
         nodes = connect(settings.redis_url, replicated=settings.store_mode == "replicated")
         opened.push_async_callback(nodes.aclose)
         # On connections of its own: a crowd of voters' reads must not make the store look away.
@@ -83,7 +82,7 @@ async def _running(settings: VoteSettings) -> AsyncIterator[VoteState]:
         opened.push_async_callback(likes.aclose)
         voters = Voters(watch=watch, rates=store.rates, tokens_per_network_minute=settings.tokens_per_network_minute)
         machine.calm_collector()
-        yield {"watch": watch, "marks": store.marks, "voters": voters, "likes": likes}
+        yield {"watch": watch, "marks": store.marks, "voters": voters, "likes": likes, "draining": False}
 
 
 async def _on_hang_up(_request: Request, _raised: Exception) -> Response:

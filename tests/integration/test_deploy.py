@@ -70,8 +70,10 @@ def declared() -> dict[str, tuple[str, str]]:
     """The same of the settings classes and of the command line."""
     found = {variable(name): (shown(field.default), "all") for name, field in Settings.model_fields.items()}
     for module, settings in SETTINGS.items():
-        own = settings.model_fields.keys() - Settings.model_fields.keys()
-        found |= {variable(name): (shown(settings.model_fields[name].default), READER[module]) for name in own}
+        for name in settings.model_fields.keys() - Settings.model_fields.keys():
+            _default, readers = found.get(variable(name), ("", ""))
+            joined = ", ".join(filter(None, (readers, READER[module])))
+            found[variable(name)] = (shown(settings.model_fields[name].default), joined)
     for store in ("DIANZAN_REDIS_URL", "DIANZAN_DATABASE_URL"):
         found[store] = (found[store][0], "all, `dianzan`")
     return found | {name: (default, "`dianzan`") for name, default in of_commands(typer.main.get_command(app))}
@@ -123,7 +125,7 @@ def test_a_container_is_checked_bounded_and_stops_in_order(name: str) -> None:
 
     assert service["read_only"] is True
     assert "no-new-privileges:true" in service["security_opt"]
-    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert service["logging"]["options"].keys() == {"max-size", "max-file", "compress"}
     if name != ONE_SHOT:
         assert service["healthcheck"]["test"]
         assert service["stop_grace_period"]
@@ -186,6 +188,31 @@ def test_the_image_is_made_of_files_that_exist_without_the_extras_by_an_ordinary
     assert "--constraint constraints.txt ." in text
     assert "embedded]" not in text
     assert text.index("USER 10001") < text.index("CMD ")
+
+
+def ends_within_s(module: str) -> float:
+    """The longest that a service takes to end in order: its drain, its grace, and two seconds for its clients."""
+    grace = re.search(r"graceful_s=(\d+)", (ROOT / "services" / module / "__main__.py").read_text())
+    assert grace
+    drain = SETTINGS[module].model_fields.get("drain_s")
+    return int(grace[1]) + (drain.default if drain else 0) + 2
+
+
+@pytest.mark.parametrize(("name", "module"), OURS.items())
+def test_a_container_is_given_the_time_to_end_in_order(name: str, module: str) -> None:
+    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= ends_within_s(module)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((DEPLOY / "systemd").glob("dianzan-*.service")), ids=lambda path: str(path.name)
+)
+def test_a_unit_is_given_the_time_to_end_in_order(path: Path) -> None:
+    module = re.search(r"python -m (\w+)", path.read_text())
+    limit_s = re.search(r"^TimeoutStopSec=(\d+)$", path.read_text(), re.MULTILINE)
+
+    assert module
+    assert limit_s
+    assert int(limit_s[1]) >= ends_within_s(module[1])
 
 
 @pytest.mark.parametrize("path", sorted((DEPLOY / "systemd").glob("*.service")), ids=lambda path: str(path.name))
