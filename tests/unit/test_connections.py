@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +14,7 @@ import uvicorn
 from dianzan.http import server
 from dianzan.http.asgi import Receive, Scope, Send
 from dianzan.http.connection import Connection
+from dianzan.process import background
 from tests.support.system import free_port
 from tests.support.wait import until
 from tests.support.wire import Wire, wired
@@ -143,3 +145,14 @@ async def test_what_waits_to_be_accepted_at_the_end_is_answered(hello: Hello, mo
 
     assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * 5
     assert all(b"connection: close" in answer for answer in answers)
+
+
+@pytest.mark.parametrize("why", ["Ctrl-C", "a task has died"])
+async def test_a_process_that_nobody_relies_on_or_that_is_broken_does_not_drain(
+    hello: Hello, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    async with asyncio.timeout(10), serving(hello, drain_s=60) as (running, _port):
+        if why == "Ctrl-C":
+            running.handle_exit(signal.SIGINT, None)
+        else:
+            monkeypatch.setattr(background, "died", {"store-watch"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,7 +35,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; return when what was accepted is answered.
 
-    After the signal the process is not ready for `drain_s` more, but answers; each answer ends its connection. Then
+    After SIGTERM the process is not ready for `drain_s` more, but answers; each answer ends its connection. Then
     `at_end` is called with the lifespan's state, nothing more is accepted, and what is open is waited for `graceful_s`.
     """
     config = uvicorn.Config(
@@ -73,19 +74,18 @@ class Server(uvicorn.Server):
     async def main_loop(self) -> None:
         """Serve until asked to end, then drain: a proxy learns of it from readiness and from closed connections."""
         await super().main_loop()
-        if self._drain_s:
-            self.lifespan.state["draining"] = True
-            self.server_state.drain()
-            self.server_state.lingering = True
-            ends_s = asyncio.get_running_loop().time() + self._drain_s
-            while asyncio.get_running_loop().time() < ends_s:
-                await self.on_tick(0)  # renews the date that answers carry
-                await asyncio.sleep(0.1)
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + (0 if background.died else self._drain_s)
+        self.lifespan.state["draining"] = True
+        self.server_state.drain()
+        while loop.time() < ends_s and signal.SIGINT not in self._captured_signals:
+            await self.on_tick(0)  # renews the date that answers carry
+            await asyncio.sleep(0.1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what has come so far, then as uvicorn does."""
         self._at_end(self.lifespan.state)
-        self.server_state.drain()
+        self.server_state.lingering = self._drain_s > 0
         self.server_state.arrival_s_max = LAST_ARRIVAL_S_MAX
         await self._stop_listening()
         await super().shutdown(sockets)
@@ -99,7 +99,7 @@ class Server(uvicorn.Server):
         for listening in waiting:
             with listening, suppress(BlockingIOError):
                 listening.setblocking(False)
-                while True:
+                for _ in range(self.config.backlog):
                     accepted, _address = listening.accept()
                     accepted.setblocking(False)
                     await asyncio.get_running_loop().connect_accepted_socket(self._connection, accepted)

@@ -13,6 +13,7 @@ from dianzan.process import logs
 _log = logs.get(__name__)
 
 CANCEL_AGAIN_S = 1.0
+died: set[str] = set()  # names of tasks that ended with an error: such a process must not serve on for a drain
 
 
 def spawn(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -37,4 +38,5 @@ def _stop_on_error(task: asyncio.Task[None]) -> None:
     if task.cancelled() or task.exception() is None:
         return
     _log.critical("background task died; stopping", task=task.get_name(), exc_info=task.exception())
+    died.add(task.get_name())
     os.kill(os.getpid(), signal.SIGTERM)
