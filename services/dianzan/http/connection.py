@@ -20,6 +20,9 @@ from dianzan.domain.errors import BadRequest
 from dianzan.domain.limits import HEAD_BYTES_MAX, HEADERS_MAX, MESSAGE_BYTES_MAX, PARSED_BYTES_MAX, URL_BYTES_MAX
 from dianzan.http import problem
 from dianzan.http.connections import ServerState
+from dianzan.process import logs
+
+_log = logs.get(__name__)
 
 NOT_HTTP: Final = "Invalid HTTP request received."
 BETWEEN, HEAD, BODY = 0, 1, 2  # phases: what of a request has arrived; between two, the next has not begun
@@ -102,7 +105,7 @@ class Connection(HttpToolsProtocol):
             self._unsupported_upgrade_warning()
         if self.phase:
             self._arrived_bytes += len(data)
-            if self._arrived_bytes > (HEAD_BYTES_MAX if self.phase is HEAD else MESSAGE_BYTES_MAX):
+            if self._arrived_bytes > (HEAD_BYTES_MAX if self.phase == HEAD else MESSAGE_BYTES_MAX):
                 self._refuse(BadRequest("The request is too large."))
 
     def on_message_begin(self) -> None:
@@ -175,6 +178,7 @@ class Connection(HttpToolsProtocol):
         if self._unparsed and not self._parsing:
             self._parse_on()
         self._hold_if_waiting()
+        self.flow.resume_reading()  # which a long body may have stopped
 
     def _hold_if_waiting(self) -> None:
         if self.pipeline or self._unparsed or self._refused:
@@ -184,9 +188,9 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: BadRequest) -> None:
         """Refuse bytes that are no request; after the answer to the requests before them, if any is on its way."""
-        self.logger.warning(NOT_HTTP)
+        _log.warning("a request was refused before it was one", reason=error.detail)
         self._unparsed = b""
-        own = self.phase is BODY and self.cycle is not None  # the cycle of the very request that is refused
+        own = self.phase == BODY and self.cycle is not None  # the cycle of the very request that is refused
         if self.pipeline or (self.is_answering and not own):
             self.pipeline.clear()
             self.closing = self._refused = True
@@ -227,7 +231,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """As `drain`, and at once where nothing has come. A head that has begun to arrive is waited for."""
         self.drain()
-        if not self.is_answering and (self.phase is BETWEEN or not self.server_state.lingering):
+        if not self.is_answering and (self.phase == BETWEEN or not self.server_state.lingering):
             self.transport.close()
 
 
@@ -245,9 +249,10 @@ class Flow(FlowControl):
             self.pause_reading()
 
     def release(self) -> None:
-        """Read on."""
-        self._held = False
-        self.resume_reading()
+        """Read on, if it was held."""
+        if self._held:
+            self._held = False
+            self.resume_reading()
 
     def resume_reading(self) -> None:
         """Read on, if nothing holds it; after the connection's end it would be an error."""

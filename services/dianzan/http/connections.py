@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.server import ServerState as UvicornState
 
 from dianzan.domain.limits import ARRIVAL_S_MAX
+from dianzan.process import logs
 
 if TYPE_CHECKING:
     from dianzan.http.connection import Connection
+
+_log = logs.get(__name__)
 
 GIVE_WAY_SHARE: Final = 20  # of all connections one in so many at once: looking for the oldest looks at all
 
@@ -65,6 +68,7 @@ class ServerState(UvicornState):
                 connection.end()
 
     def _make_room(self) -> None:
+        _log.warning("open files run out; the oldest idle connections are closed", connections_max=self.connections_max)
         idle = [
             (seen.since_s, number, connection)
             for number, (connection, seen) in enumerate(self._seen.items())
