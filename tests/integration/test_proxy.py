@@ -196,6 +196,20 @@ async def test_metrics_are_not_public(proxy: Proxy, http: httpx.AsyncClient, pat
     assert "dianzan_" not in answer.text
 
 
+@pytest.mark.parametrize("written", ["{id}%2Flikes", "{id}/likes%3Fx", "{id}%2Fvoters"])
+async def test_a_route_has_one_spelling_through_the_proxy_too(
+    proxy: Proxy, campaign: CampaignClient, http: httpx.AsyncClient, written: str
+) -> None:
+    voter = await campaign.voter()
+    request = http.build_request(
+        "POST", proxy.url, json={"candidates": ["c01"]}, headers={"authorization": f"Bearer {voter.token}"}
+    )
+    request.url = request.url.copy_with(raw_path=f"/v1/campaigns/{written.format(id=campaign.id)}".encode())
+
+    assert (await http.send(request)).status_code == 404
+    assert (await voter.mine())["likes"] == []
+
+
 async def test_services_that_are_away_are_a_503_that_says_ask_again(http: httpx.AsyncClient) -> None:
     with running_proxy(free_port(), free_port()) as proxy:
         await until_answers(proxy, http)

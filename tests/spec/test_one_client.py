@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import psutil
 import pytest
 
 from dianzan.domain.limits import ARRIVAL_S_MAX, HEAD_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX
+from dianzan.http.connection import NOT_HTTP
 from tests.support.client import CampaignClient
 from tests.support.system import System
+from tests.support.wait import until
 from tests.support.wire import Wire, wired
 
 CLIENTS = 20
@@ -168,6 +172,9 @@ async def _status(wire: Wire, raw: bytes) -> int:
         b"GET /healthz HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nhost: a\r\nx: y\r\nHOST: b\r\n\r\n",
         b"GET /healthz HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: a b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: a/b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: u@a\r\n\r\n",
         b"GET /healthz\r\n\r\n",
         b"GET /healthz HTTP/0.9\r\nhost: a\r\n\r\n",
         b"GET /healthz HTTP/2.0\r\nhost: a\r\n\r\n",
@@ -180,6 +187,9 @@ async def _status(wire: Wire, raw: bytes) -> int:
         "two hosts",
         "two hosts apart",
         "two hosts of 1.0",
+        "a blank in the host",
+        "a path in the host",
+        "a user in the host",
         "no version",
         "0.9",
         "2.0",
@@ -199,13 +209,32 @@ async def test_what_a_strict_server_refuses_is_refused(system: System, service: 
     "raw",
     [
         b"GET /healthz HTTP/1.0\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: \r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
     ],
-    ids=["no host of 1.0", "chunks"],
+    ids=["no host of 1.0", "IPv6", "empty host", "chunks"],
 )
 async def test_what_the_standard_allows_is_answered(system: System, service: str, raw: bytes) -> None:
     async with wired(port_of(system, service)) as wire:
         assert await _status(wire, raw) == 200
+
+
+async def test_bad_requests_are_counted_in_the_log_and_do_not_fill_it(system: System) -> None:
+    log, wanted = system.data / "logs" / "results_api.log", 300
+    logged, began = log.stat().st_size, time.monotonic()
+    for _ in range(wanted):
+        async with wired(system.results_port) as wire:
+            assert await _status(wire, b"BAD\r\n\r\n") == 400
+
+    async def counted() -> list[dict[str, Any]] | None:
+        with log.open("rb") as file:
+            file.seek(logged)
+            lines = [found for line in file if (found := json.loads(line)).get("reason") == NOT_HTTP]
+        return lines if sum(line.get("repeated", 1) for line in lines) >= wanted else None
+
+    lines = await until(counted, what="every bad request is counted")
+    assert len(lines) <= time.monotonic() - began + 3
 
 
 async def test_what_is_refused_waits_for_the_answers_before_it(system: System) -> None:

@@ -26,6 +26,7 @@ _log = logs.get(__name__)
 
 NOT_HTTP: Final = "Invalid HTTP request received."
 BETWEEN, HEAD, BODY = 0, 1, 2  # phases: what of a request has arrived; between two, the next has not begun
+_HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-._~:[]%!$&'()*+,;="
 _NOTED: Final = frozenset({b"host", b"transfer-encoding", b"expect"})
 # An escaped slash or question mark belongs to a name. Read as the mark itself it would give one route two spellings.
 _MARKS: Final = re.compile(rb"%(2[Ff]|3[Ff])")
@@ -126,6 +127,8 @@ class Connection(HttpToolsProtocol):
     def _note(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             self._hosts += 1
+            if value.translate(None, _HOST_BYTES):
+                raise BadRequest("The Host is none.")
         elif name == b"expect":
             self.expect_100_continue = value == b"100-continue"
         elif value != b"chunked" or self.parser.get_http_version() != "1.1":
