@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-
-import uvicorn
 
 from dianzan.domain.errors import LedgerError
+from dianzan.http import server
 from dianzan.ledger.ledger import Ledger
 from dianzan.process import logs
 from results_api.app import create_app
 from results_api.settings import ResultsSettings
-from results_api.streams import Streams
+from results_api.state import ResultsState
 
 
 def main() -> None:
@@ -24,30 +22,18 @@ def main() -> None:
     except LedgerError as error:
         logs.get(__name__).error("the results API does not start", reason=str(error))
         raise SystemExit(1) from error
-    config = uvicorn.Config(
+    server.serve(
         create_app(settings),
         host=settings.host,
         port=settings.results_port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
-        backlog=4_096,  # readers that all come again after a restart
+        graceful_s=3,
+        drain_s=settings.drain_s,
+        at_end=_end_streams,
     )
-    _Server(config).run()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn waits for open responses before the lifespan ends, so the streams must be ended earlier."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams, then as uvicorn does."""
-        streams: Streams = self.lifespan.state["streams"]
-        streams.stop()
-        await super().shutdown(sockets)
+def _end_streams(state: ResultsState) -> None:
+    state["streams"].stop()
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ from functools import partial
 from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from dianzan.domain.errors import ApiError
 from dianzan.domain.limits import STREAMS_MAX
-from dianzan.http import problem
+from dianzan.http import openapi, problem
 from dianzan.http.asgi import App
 from dianzan.http.headers import Strict
 from dianzan.ledger.ledger import Ledger
@@ -33,13 +32,12 @@ def create_app(settings: ResultsSettings) -> App:
 
     From the outside in: what the public reads, then FastAPI, whose own layers cost a reader more than all else.
     """
-    app = FastAPIOffline(  # /docs without a CDN, which readers in China may not reach
+    app = openapi.application(
+        docs=settings.docs,
         title="dianzan results API",
         version="1",
         description="Serves the counts. Likes and people are final once `sealed` is true.",
         lifespan=lambda _app: _running(settings),
-        redirect_slashes=False,  # a redirect would be made from the Host that the client sent
-        **({} if settings.docs else {"docs_url": None, "redoc_url": None, "openapi_url": None}),
     )
     app.include_router(operations.router)
     pages.mount(app)
@@ -68,4 +66,4 @@ async def _running(settings: ResultsSettings) -> AsyncIterator[ResultsState]:
         opened.push_async_callback(background.stop, background.spawn("snapshots", snapshots.run(streams.tell)))
         opened.push_async_callback(background.stop, background.spawn("streams", streams.run()))
         machine.calm_collector()
-        yield {"settings": settings, "snapshots": snapshots, "streams": streams}
+        yield {"settings": settings, "snapshots": snapshots, "streams": streams, "draining": False}

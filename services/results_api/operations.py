@@ -35,10 +35,10 @@ async def healthz() -> dict[str, str]:
     },
 )
 async def readyz(request: Request) -> Response:
-    """503 until counts are read, and while they are older than ten seconds (they go on being served)."""
+    """503 until counts are read, while they are older than ten seconds, and before the process ends; it serves on."""
     state: ResultsState = request.scope["state"]
     age_s = state["snapshots"].age_s
-    ready = age_s is not None and age_s < READY_WITHIN_S
+    ready = age_s is not None and age_s < READY_WITHIN_S and not state["draining"]
     return Response(
         openapi.encode(Readiness(ready, age_s if age_s is None else round(age_s, 3))),
         status_code=200 if ready else 503,

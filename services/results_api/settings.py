@@ -25,3 +25,6 @@ class ResultsSettings(Settings):
         description="Public address of the vote API for the page and the button; `:8000`: that port of the same host; "
         "empty: the same origin.",
     )
+    drain_s: float = Field(
+        default=5, ge=0, le=60, description="Seconds for which a process asked to end still answers, but is not ready."
+    )

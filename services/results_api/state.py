@@ -15,3 +15,4 @@ class ResultsState(TypedDict):
     settings: ResultsSettings
     snapshots: Snapshots
     streams: Streams
+    draining: bool  # whether this process is asked to end, which the server says

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-import uvicorn
-
 from dianzan.domain.errors import LedgerError
+from dianzan.http import server
 from dianzan.ledger.ledger import Ledger
 from dianzan.process import logs
 from tally_worker.app import create_app
@@ -22,16 +21,7 @@ def main() -> None:
     except LedgerError as error:
         logs.get(__name__).error("the tally worker does not start", reason=str(error))
         raise SystemExit(1) from error
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.worker_port,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
+    server.serve(create_app(settings), host=settings.host, port=settings.worker_port, graceful_s=5)
 
 
 if __name__ == "__main__":

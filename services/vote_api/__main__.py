@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uvicorn
-
+from dianzan.http import server
 from dianzan.process import logs
 from vote_api.app import create_app
 from vote_api.likes.protocol import LikeProtocol
@@ -11,23 +10,18 @@ from vote_api.settings import VoteSettings
 
 
 def main() -> None:
-    """Serve until SIGTERM; then answer what was accepted and end."""
+    """Serve until SIGTERM; then stop being ready, answer what comes and what was accepted, and end."""
     settings = VoteSettings.of_process()
     logs.configure(settings.log_level, "vote_api")
-    uvicorn.run(
+    server.serve(
         create_app(settings),
         host=settings.host,
         port=settings.vote_port,
-        loop="uvloop",
-        http=LikeProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        forwarded_allow_ips=settings.trusted_proxies,
-        timeout_keep_alive=75,  # longer than a proxy's idle time-out of 60 s, so the proxy closes first
-        timeout_graceful_shutdown=20,
-        backlog=4_096,
+        protocol=LikeProtocol,
+        keep_alive_s=75,  # longer than a proxy's idle time-out of 60 s, so the proxy closes first
+        graceful_s=20,
+        drain_s=settings.drain_s,
+        trusted_proxies=settings.trusted_proxies,
     )
 
 

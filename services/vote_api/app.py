@@ -9,11 +9,10 @@ from functools import partial
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from dianzan.domain.errors import ApiError
-from dianzan.http import problem
+from dianzan.http import openapi, problem
 from dianzan.http.asgi import App
 from dianzan.http.headers import Strict
 from dianzan.process import background, faults, machine
@@ -36,13 +35,12 @@ from vote_api.voters.classes import Voters
 def create_app(settings: VoteSettings) -> App:
     """The ASGI application. Likes do not come this far: `LikeProtocol` answers them, with the state's `likes`."""
     faults.arm(settings.faults)
-    app = FastAPIOffline(  # /docs without a CDN, which readers in China may not reach
+    app = openapi.application(
+        docs=settings.docs,
         title="dianzan vote API",
         version="1",
         description="Takes likes. A like answered `counted` is durable, and counted once.",
         lifespan=lambda _app: _running(settings),
-        redirect_slashes=False,  # a redirect would be made from the Host that the client sent
-        **({} if settings.docs else {"docs_url": None, "redoc_url": None, "openapi_url": None}),
     )
     for router in (voter_routes.router, like_routes.router, operations.router):
         app.include_router(router)
@@ -65,7 +63,6 @@ def create_app(settings: VoteSettings) -> App:
 async def _running(settings: VoteSettings) -> AsyncIterator[VoteState]:
     """Open everything in order; close it in reverse when the server stops."""
     async with AsyncExitStack() as opened:
-        machine.raise_open_files()
         nodes = connect(settings.redis_url, replicated=settings.store_mode == "replicated")
         opened.push_async_callback(nodes.aclose)
         # On connections of its own: a crowd of voters' reads must not make the store look away.
@@ -86,7 +83,7 @@ async def _running(settings: VoteSettings) -> AsyncIterator[VoteState]:
         opened.push_async_callback(likes.aclose)
         voters = Voters(watch=watch, rates=store.rates, tokens_per_network_minute=settings.tokens_per_network_minute)
         machine.calm_collector()
-        yield {"watch": watch, "marks": store.marks, "voters": voters, "likes": likes}
+        yield {"watch": watch, "marks": store.marks, "voters": voters, "likes": likes, "draining": False}
 
 
 async def _on_hang_up(_request: Request, _raised: Exception) -> Response:

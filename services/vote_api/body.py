@@ -41,8 +41,10 @@ def require_size(body: bytes) -> None:
 
 
 async def read(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises MediaTypeUnsupported, BodyTooLarge or ClientGone."""
-    require_json(header(scope, b"content-type"))
+    """The whole body; an empty one needs no media type. Raises MediaTypeUnsupported, BodyTooLarge or ClientGone."""
+    content_type = header(scope, b"content-type")
+    if content_type is not None:
+        require_json(content_type)
     message = await receive()
     body: bytes = message.get("body", b"")
     while message["type"] == "http.request" and message.get("more_body") and len(body) <= BODY_BYTES_MAX:
@@ -50,6 +52,8 @@ async def read(scope: Scope, receive: Receive) -> bytes:
         body += message.get("body", b"")
     if message["type"] == "http.disconnect":
         raise ClientGone
+    if body:
+        require_json(content_type)
     require_size(body)
     return body
 

@@ -26,16 +26,22 @@ async def healthz() -> dict[str, str]:
     summary="Whether likes are taken now",
 )
 async def readyz(request: Request) -> Response:
-    """503 while no store server may take likes: down, full, or its promise broken. Likes do not need Postgres."""
+    """503 while no store server may take likes: down, full, or its promise broken; and before the process ends.
+
+    Likes do not need Postgres.
+    """
     state: VoteState = request.scope["state"]
     watch = state["watch"]
     promise: Literal["kept", "broken", "waived"] = "kept" if watch.all_durable else "broken"
     if watch.waived:
         promise = "waived"
+    ready, reasons = watch.ready, watch.reasons
+    if state["draining"]:
+        ready, reasons = False, [*reasons, "this process is about to end"]
     return Response(
-        openapi.encode(Readiness(watch.ready, promise, watch.reasons)),
-        status_code=200 if watch.ready else 503,
-        headers={} if watch.ready else {"retry-after": "1"},
+        openapi.encode(Readiness(ready, promise, reasons)),
+        status_code=200 if ready else 503,
+        headers={} if ready else {"retry-after": "1"},
         media_type=openapi.MEDIA_TYPE,
     )
 

@@ -27,3 +27,6 @@ class VoteSettings(Settings):
     trusted_proxies: Proxies = Field(
         default="127.0.0.1", description="Addresses or CIDRs whose X-Forwarded-For is believed, comma-separated."
     )
+    drain_s: float = Field(
+        default=5, ge=0, le=60, description="Seconds for which a process asked to end still answers, but is not ready."
+    )

@@ -17,3 +17,4 @@ class VoteState(TypedDict):
     marks: Marks
     voters: Voters
     likes: Likes
+    draining: bool  # whether this process is asked to end, which the server says

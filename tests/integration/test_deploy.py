@@ -70,8 +70,10 @@ def declared() -> dict[str, tuple[str, str]]:
     """The same of the settings classes and of the command line."""
     found = {variable(name): (shown(field.default), "all") for name, field in Settings.model_fields.items()}
     for module, settings in SETTINGS.items():
-        own = settings.model_fields.keys() - Settings.model_fields.keys()
-        found |= {variable(name): (shown(settings.model_fields[name].default), READER[module]) for name in own}
+        for name in settings.model_fields.keys() - Settings.model_fields.keys():
+            _default, readers = found.get(variable(name), ("", ""))
+            joined = ", ".join(filter(None, (readers, READER[module])))
+            found[variable(name)] = (shown(settings.model_fields[name].default), joined)
     for store in ("DIANZAN_REDIS_URL", "DIANZAN_DATABASE_URL"):
         found[store] = (found[store][0], "all, `dianzan`")
     return found | {name: (default, "`dianzan`") for name, default in of_commands(typer.main.get_command(app))}
@@ -123,7 +125,7 @@ def test_a_container_is_checked_bounded_and_stops_in_order(name: str) -> None:
 
     assert service["read_only"] is True
     assert "no-new-privileges:true" in service["security_opt"]
-    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert service["logging"]["options"].keys() == {"max-size", "max-file", "compress"}
     if name != ONE_SHOT:
         assert service["healthcheck"]["test"]
         assert service["stop_grace_period"]
@@ -212,7 +214,33 @@ def test_a_unit_starts_without_rights_and_is_started_again(path: Path) -> None:
     assert {"DynamicUser=yes"} & set(lines) or any(re.fullmatch(r"User=(?!root)\w.*", line) for line in lines)
 
 
-@pytest.mark.parametrize("path", [path for path in UNITS if path.name not in OTHERS], ids=lambda path: str(path.name))
+OUR_UNITS = [path for path in UNITS if path.name not in OTHERS]
+
+
+def ends_within_s(module: str) -> float:
+    """The longest that a service takes to end in order: its drain, its grace, and two seconds for its clients."""
+    grace = re.search(r"graceful_s=(\d+)", (ROOT / "services" / module / "__main__.py").read_text())
+    assert grace
+    drain = SETTINGS[module].model_fields.get("drain_s")
+    return int(grace[1]) + (drain.default if drain else 0) + 2
+
+
+@pytest.mark.parametrize(("name", "module"), OURS.items())
+def test_a_container_is_given_the_time_to_end_in_order(name: str, module: str) -> None:
+    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= ends_within_s(module)
+
+
+@pytest.mark.parametrize("path", OUR_UNITS, ids=lambda path: str(path.name))
+def test_a_unit_is_given_the_time_to_end_in_order(path: Path) -> None:
+    module = re.search(r"python -m (\w+)", path.read_text())
+    limit_s = re.search(r"^TimeoutStopSec=(\d+)$", path.read_text(), re.MULTILINE)
+
+    assert module
+    assert limit_s
+    assert int(limit_s[1]) >= ends_within_s(module[1])
+
+
+@pytest.mark.parametrize("path", OUR_UNITS, ids=lambda path: str(path.name))
 def test_a_unit_runs_a_module_of_ours(path: Path) -> None:
     match = re.search(r"^ExecStart=/opt/dianzan/bin/python -m (\w+)$", path.read_text(), re.MULTILINE)
 

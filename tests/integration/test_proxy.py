@@ -10,9 +10,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,18 @@ class Proxy:
         return replace(campaign, system=door)
 
 
-def upstreams(vote_port: int, results_port: int) -> str:
+def upstreams(vote_ports: Sequence[int], results_port: int) -> str:
     """The shipped upstreams with these addresses in the place of the containers' names."""
     text = re.sub(r"(?m)^resolver .*$", "", (DEPLOY / "upstreams.conf").read_text())
-    text, votes = re.subn(r"vote-api-\d:8000 (.*) resolve;", rf"127.0.0.1:{vote_port} \1;", text)
+    ports = cycle(vote_ports)
+    text, votes = re.subn(r"vote-api-\d:8000 (.*) resolve;", lambda found: f"127.0.0.1:{next(ports)} {found[1]};", text)
     text, results = re.subn(r"results-api:8001 (.*) resolve;", rf"127.0.0.1:{results_port} \1;", text)
     assert (votes, results) == (2, 1)
     return text
 
 
 @contextmanager
-def running_proxy(vote_port: int, results_port: int) -> Iterator[Proxy]:
+def running_proxy(vote_port: int, results_port: int, *more_vote_ports: int) -> Iterator[Proxy]:
     """nginx as an ordinary user, on a folder of its own, until the block ends."""
     port, user = free_port(), "nobody" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="dianzan-proxy-") as name:
@@ -70,7 +72,7 @@ def running_proxy(vote_port: int, results_port: int) -> Iterator[Proxy]:
         text = (DEPLOY / "nginx.conf").read_text()
         assert text.count("listen 8080 ") == 1
         (folder / "nginx.conf").write_text(text.replace("listen 8080 ", f"listen 127.0.0.1:{port} "))
-        (folder / "upstreams.conf").write_text(upstreams(vote_port, results_port))
+        (folder / "upstreams.conf").write_text(upstreams([vote_port, *more_vote_ports], results_port))
         if user is not None:
             shutil.chown(folder, user)
         command = [str(NGINX), "-p", name, "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
@@ -193,6 +195,20 @@ async def test_metrics_are_not_public(proxy: Proxy, http: httpx.AsyncClient, pat
 
     assert answer.status_code == 404
     assert "dianzan_" not in answer.text
+
+
+@pytest.mark.parametrize("written", ["{id}%2Flikes", "{id}/likes%3Fx", "{id}%2Fvoters"])
+async def test_a_route_has_one_spelling_through_the_proxy_too(
+    proxy: Proxy, campaign: CampaignClient, http: httpx.AsyncClient, written: str
+) -> None:
+    voter = await campaign.voter()
+    request = http.build_request(
+        "POST", proxy.url, json={"candidates": ["c01"]}, headers={"authorization": f"Bearer {voter.token}"}
+    )
+    request.url = request.url.copy_with(raw_path=f"/v1/campaigns/{written.format(id=campaign.id)}".encode())
+
+    assert (await http.send(request)).status_code == 404
+    assert (await voter.mine())["likes"] == []
 
 
 async def test_services_that_are_away_are_a_503_that_says_ask_again(http: httpx.AsyncClient) -> None:

@@ -74,6 +74,7 @@ def test_no_module_of_a_history_reads_the_real_machine_unnoticed() -> None:
         "dianzan.domain.windows.now_ms",
         "dianzan.domain.windows.time",
         "dianzan.process.faults.os",  # kills a real process at a named point; no history arms one
+        "dianzan.process.logs.time",  # of the handler, which a history does not configure
         "dianzan.process.metrics",
         "dianzan.roster.workbook.time",  # a type
         "dianzan.store.nodes.STORE_TIMEOUT_S",  # of real connections

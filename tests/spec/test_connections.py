@@ -7,66 +7,23 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from dianzan.domain.limits import BODY_BYTES_MAX
 from tests.support.client import CampaignClient, VoterClient
+from tests.support.wire import Wire, wired
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 UNREAD_MAX = 200_000  # requests; their answers are far more than any socket's buffer holds
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One answer as it came over the wire."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def statuses(self) -> list[str]:
-        return [result["status"] for result in json.loads(self.body)["results"]]
-
-
-class Wire:
-    """A connection on which every byte is the test's own."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def send(self, *pieces: bytes) -> None:
-        """Send pieces one after another, each by itself."""
-        for piece in pieces:
-            self.writer.write(piece)
-            await self.writer.drain()
-            await asyncio.sleep(0)
-
-    async def answer(self, *, body: bool = True) -> Answer:
-        """The next answer."""
-        async with asyncio.timeout(10):
-            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-            length = int(headers.get("content-length", 0)) if body else 0
-            return Answer(int(head[0].split()[1]), headers, await self.reader.readexactly(length))
-
-    async def ended(self) -> bool:
-        """Whether the server closes the connection, with nothing more to read."""
-        async with asyncio.timeout(10):
-            return await self.reader.read() == b""
-
-
 @asynccontextmanager
 async def connected(campaign: CampaignClient) -> AsyncIterator[Wire]:
     """A connection to the vote API."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", campaign.system.vote_port)
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.transport.abort()
+    async with wired(campaign.system.vote_port) as wire:
+        yield wire
 
 
 def like(voter: VoterClient, *codes: str, head: str = "", method: str = "POST", version: str = "1.1") -> bytes:

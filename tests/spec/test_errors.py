@@ -103,6 +103,24 @@ async def test_a_request_for_a_token_that_is_wrong_is_refused_by_name(
     assert_problem(answer, status, code)
 
 
+async def test_a_token_needs_neither_a_body_nor_a_media_type(open_campaign: CampaignClient) -> None:
+    answer = await open_campaign.http.post(f"{open_campaign.vote_url}/voters")
+
+    assert answer.status_code == 200, answer.text
+    assert (await open_campaign.with_token(answer.json()["token"]).statuses("c01")) == ["counted"]
+
+
+@pytest.mark.parametrize(("content", "media_type"), [(b"{}", None), (b"", "text/html")])
+async def test_a_body_without_a_media_type_and_a_wrong_one_without_a_body_are_refused(
+    open_campaign: CampaignClient, content: bytes, media_type: str | None
+) -> None:
+    headers = {} if media_type is None else {"content-type": media_type}
+
+    answer = await open_campaign.http.post(f"{open_campaign.vote_url}/voters", content=content, headers=headers)
+
+    assert_problem(answer, 415, "media_type_unsupported")
+
+
 async def test_a_token_counts_in_its_own_campaign_only(new_campaign: NewCampaign) -> None:
     one, two = await new_campaign(), await new_campaign()
     voter = await one.voter()

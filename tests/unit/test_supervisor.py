@@ -9,6 +9,7 @@ import pytest
 from dianzan.cli.up import Ports, _services
 from dianzan.local.stores import StoreAddresses
 from dianzan.local.supervisor import Service, Supervisor
+from tests.support.system import free_port
 
 PORTS = Ports(8000, 8001, 8002)
 STORES = StoreAddresses("redis://127.0.0.1:1/0", "postgresql://127.0.0.1:1/dianzan")
@@ -64,3 +65,19 @@ def test_an_address_given_by_the_operator_is_kept(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DIANZAN_VOTE_URL", "https://vote.example")
 
     assert "https://vote.example" in _services(STORES, "0.0.0.0", PORTS)[2].environment.values()
+
+
+def test_the_log_of_a_service_that_says_much_is_two_files_of_limited_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dianzan.local.supervisor.LOG_BYTES_MAX", 100_000)
+    (tmp_path / "chatty.py").write_text("for n in range(100_000): print(n, flush=n % 100 == 0)\n")
+    running = Supervisor(tmp_path, "127.0.0.1")
+    running.start(Service("chatty", free_port(), "--port", {"PYTHONPATH": str(tmp_path)}))
+    while running.poll() is None:
+        pass
+    log, older = tmp_path / "logs" / "chatty.log", tmp_path / "logs" / "chatty.log.1"
+
+    assert max(log.stat().st_size, older.stat().st_size) < 300_000  # it wrote 588,890 bytes
+    assert log.read_text().endswith("99999\n")
+    assert "\0" not in log.read_text() + older.read_text()

@@ -125,6 +125,7 @@ def _services(found: StoreAddresses, host: str, ports: Ports, *, results_url: st
         "DIANZAN_DATABASE_URL": found.database_url,
         "DIANZAN_STORE_MODE": "replicated" if found.replicated else "one-node",
         "DIANZAN_HOST": host,
+        "DIANZAN_DRAIN_S": "0",  # all end together: no other process could take what comes meanwhile
     }
     # Reached from anywhere, a page on a phone must ask the host it came from, not its own.
     vote_url = f":{ports.vote}" if host in EVERYWHERE else f"http://{in_url(host)}:{ports.vote}"

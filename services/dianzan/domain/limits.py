@@ -9,6 +9,14 @@ BODY_BYTES_MAX: Final = 16 * 1024  # 255 codes of 32 characters and a token are 
 CANDIDATES_PER_BALLOT_MAX: Final = 255  # the wire counts a ballot's candidates in one byte
 LIKES_PER_WINDOW_MAX: Final = 255
 
+# A connection, of any service. What is in front has shorter ones: these are for who reaches the process itself.
+HEAD_BYTES_MAX: Final = 32 * 1024  # as nginx's four buffers of 8 KB
+URL_BYTES_MAX: Final = 8 * 1024
+HEADERS_MAX: Final = 100
+MESSAGE_BYTES_MAX: Final = 1024**2  # of a body too large to be answered what is read before the connection is cut
+ARRIVAL_S_MAX: Final = 15.0  # from a request's first byte, or the connection's begin, to its last; usual are 0.1 s
+PARSED_BYTES_MAX: Final = 4 * 1024  # between two looks at whether a request waits: 150 of the smallest, 0.6 MB
+
 # A campaign.
 CANDIDATES_MAX: Final = 5_000
 SHARDS_MAX: Final = 256
@@ -52,6 +60,8 @@ SNAPSHOT_EVERY_S: Final = 0.25  # promised: at least every second; 1 ms of CPU h
 STREAMS_MAX: Final = 20_000  # server-sent-event readers of one process
 TOKENS_MINTED_MAX: Final = 5_000_000  # one `dianzan token --count`
 
+assert URL_BYTES_MAX < HEAD_BYTES_MAX  # noqa: S101
+assert HEAD_BYTES_MAX + BODY_BYTES_MAX < MESSAGE_BYTES_MAX  # noqa: S101
 assert LIKES_PER_CALL_MAX >= CANDIDATES_PER_BALLOT_MAX  # noqa: S101 a ballot is never split
 assert BALLOTS_PER_BATCH_MAX <= BALLOTS_QUEUED_MAX  # noqa: S101
 assert ENTRIES_PER_FLUSH_MAX * LIKES_PER_CALL_MAX >= LIKES_PER_FLUSH_MAX  # noqa: S101

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from dianzan.local.processes import end
 READY_S_MAX = 60.0
 STOP_S_MAX = 30.0  # above the vote API's graceful shutdown of 20 s
 LOG_LINES_SHOWN = 8
+LOG_BYTES_MAX = 20_000_000  # a longer log becomes NAME.log.1, in the place of the one before it
 
 
 class SupervisorError(DianzanError):
@@ -97,8 +99,9 @@ class Supervisor:
                     return
 
     def poll(self) -> str | None:
-        """None while all run; otherwise which service ended, with its last log lines."""
+        """None while all run; otherwise which service ended, with its last log lines. A long log is rotated."""
         for service, process in self._running.values():
+            _rotate(self._log_path(service))
             if process.poll() is not None:
                 return f"{service.module} ended with exit code {process.returncode}.{self._tail(service)}"
         return None
@@ -128,6 +131,13 @@ class Supervisor:
     def _tail(self, service: Service) -> str:
         lines = self._log_path(service).read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         return f" Its log, {self._log_path(service)}, ends with:\n  " + "\n  ".join(lines)
+
+
+def _rotate(log: Path) -> None:
+    """Copy the log and cut it, since the service holds it open and appends. A line written just between is lost."""
+    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+        shutil.copyfile(log, log.with_suffix(".log.1"))
+        os.truncate(log, 0)
 
 
 def _noted(note: Path) -> tuple[int | None, float]:

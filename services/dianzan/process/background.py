@@ -14,6 +14,7 @@ from dianzan.process import logs
 _log = logs.get(__name__)
 
 CANCEL_AGAIN_S = 1.0
+died: set[str] = set()  # names of tasks that ended with an error: such a process must not serve on for a drain
 
 
 def spawn(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -40,4 +41,5 @@ def _stop_on_error(task: asyncio.Task[None]) -> None:
     # One of our own errors says what to do; any other is a fault, which its traceback explains.
     told = {"reason": str(error)} if isinstance(error, DianzanError) else {"exc_info": error}
     _log.critical("background task died; stopping", task=task.get_name(), **told)
+    died.add(task.get_name())
     os.kill(os.getpid(), signal.SIGTERM)

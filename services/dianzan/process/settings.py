@@ -21,6 +21,7 @@ KNOWN: Final = frozenset(
         "DATA",
         "DATABASE_URL",
         "DOCS",
+        "DRAIN_S",
         "FAULTS",
         "FLUSH_EVERY_S",
         "HOST",

@@ -14,10 +14,11 @@ from urllib.parse import unquote_to_bytes
 import httptools
 from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from dianzan.domain.limits import BODY_BYTES_MAX
+from dianzan.http.connection import BETWEEN, Connection, keep_marks
+from dianzan.http.connections import ServerState
 from vote_api.likes.path import HttpRequest, Likes
 
 _LIKES = re.compile(rb"/v1/campaigns/([^/?]+)/likes(?:\?.*)?", re.DOTALL)
@@ -27,14 +28,12 @@ _CLOSE = b"connection: close\r\n"
 Headers = list[tuple[bytes, bytes]]
 
 
-class LikeProtocol(HttpToolsProtocol):
+class LikeProtocol(Connection):
     """One connection. The application's lifespan must yield the state `{"likes": Likes}`.
 
     A like request takes the place of uvicorn's RequestResponseCycle: the next request on the connection waits until
     it is answered, a shutdown waits for it too, and a client that hangs up is not written to.
     """
-
-    cycle: Any
 
     def __init__(
         self,
@@ -45,8 +44,6 @@ class LikeProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._likes: Likes = app_state["likes"]
-        self.deciding = False  # whether a like's answer is on its way
-        self.closing = False  # after that answer
         self._peer = ""
         self._proxies: Any = None  # those that may say whom they ask for, where the peer is one of them
 
@@ -58,36 +55,22 @@ class LikeProtocol(HttpToolsProtocol):
         if isinstance(outermost, ProxyHeadersMiddleware) and self._peer in outermost.trusted_hosts:
             self._proxies = outermost.trusted_hosts
 
-    def on_message_begin(self) -> None:
-        """Only what the parser's call-backs fill; uvicorn's scope is made once it is known to be needed."""
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-
-    def on_headers_complete(self) -> None:
+    def take(self) -> None:
         """Take a like request; give any other to uvicorn."""
         url = self.url
         if not url.startswith(b"/") or b"#" in url:
             url = httptools.parse_url(url).path or b""  # an absolute address, as a proxy is asked
         if b"%" in url:
-            url = unquote_to_bytes(url)
+            url = unquote_to_bytes(keep_marks(url))
         like, method = _LIKES.fullmatch(url), self.parser.get_method()
         if like is None or method == b"OPTIONS":  # a preflight is answered by the CORS layer
-            self._hand_on()
+            super().take()
             return
         before, self.cycle = self.cycle, _LikeCycle(self, method, like[1])
         if before is None or before.response_complete:
             self.cycle.begin()
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
-
-    def _hand_on(self) -> None:
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.expect_100_continue = url, expects
-        self.headers += headers  # the list that the scope holds
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of a request's body."""
@@ -99,29 +82,10 @@ class LikeProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The end of a request."""
         if type(self.cycle) is _LikeCycle:
+            self.phase = BETWEEN
             self.cycle.complete()
         else:
             super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """Go on with what has waited; read no more while anything does, or a client could fill our memory."""
-        super().on_response_complete()
-        if self.pipeline and not self.transport.is_closing():
-            self.flow.pause_reading()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse bytes that are no request; after the answer to the like before them, if one is on its way."""
-        if self.deciding:
-            self.pipeline.clear()
-            self.closing = True
-            self.flow.pause_reading()
-        else:
-            super().send_400_response(msg)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection at once; uvicorn would keep one that was reset until its keep-alive time is over."""
-        super().connection_lost(exc)
-        self._unset_keepalive_if_required()
 
     def client_of(self, headers: Headers) -> str:
         """Who asks: the peer, or whom a trusted proxy says it asks for; empty if there is no address."""
@@ -133,7 +97,6 @@ class LikeProtocol(HttpToolsProtocol):
 
     def decide(self, request: HttpRequest) -> None:
         """Hand on a like request whose turn has come."""
-        self.deciding = True
         self._likes.ask(request)
 
 
@@ -167,9 +130,7 @@ class _LikeCycle:
         self._turn = self._whole = self.response_complete = self.disconnected = False
         parser = protocol.parser
         # Nothing can follow a request for another protocol (h2c): its body is not parsed as one.
-        self.keep_alive = (
-            parser.should_keep_alive() and not parser.should_upgrade() and parser.get_http_version() != "1.0"
-        )
+        self.keep_alive = parser.should_keep_alive() and not parser.should_upgrade() and protocol.version != "1.0"
 
     def begin(self) -> None:
         """All requests before it on the connection are answered."""
@@ -213,7 +174,7 @@ class _LikeCycle:
     def reply(self, status: int, head: bytes, content: bytes) -> None:
         """Write the answer, in one piece."""
         protocol, transport = self._protocol, self._protocol.transport
-        self.response_complete, protocol.deciding = True, False
+        self.response_complete = True
         if transport.is_closing():
             return
         if protocol.flow.write_paused:
@@ -222,7 +183,7 @@ class _LikeCycle:
         parts = [STATUS_LINE[status]]
         for name, value in protocol.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
-        ends = protocol.closing or not self.keep_alive
+        ends = not self.keep_alive or (protocol.closing and not protocol.pipeline)
         parts += (head, b"content-length: %d\r\n" % len(content), _CLOSE if ends else b"", b"\r\n")
         if self._method != b"HEAD":
             parts.append(content)
