@@ -44,6 +44,8 @@ QUIET_WHEN_WELL = (
     "StoreBehind",
     "LedgerBehind",
     "LedgerPutBack",
+    "ForeignLikes",
+    "SealBroken",
     "ShardsRepaired",
     "NotReconciled",
     "InstanceDown",

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dianzan.cli import documents
 from dianzan.cli.documents import Json
+from dianzan.cli.ending import Early, Yes, confirm_end
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
 from dianzan.domain.campaign import State
 from dianzan.domain.campaign_file import read_rules
@@ -110,11 +111,12 @@ def publish(campaign: Id, data: Data = DATA_DEFAULT) -> None:
 
 
 @app.command()
-def close(campaign: Id, data: Data = DATA_DEFAULT) -> None:
+def close(campaign: Id, data: Data = DATA_DEFAULT, early: Early = "", *, yes: Yes = False) -> None:
     """Take no more likes, permanently. `dianzan seal` does this too, and then publishes the final tally."""
 
     async def work(stores: Stores) -> None:
-        await stores.lifecycle.close(campaign)
+        await confirm_end(stores, campaign, early=early, yes=yes)
+        await stores.lifecycle.close(campaign, early=early)
         typer.echo(f"Closed {campaign}. Next: dianzan seal {campaign}")
 
     run(data, work)
