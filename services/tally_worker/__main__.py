@@ -6,9 +6,10 @@ import asyncio
 
 import uvicorn
 
-from dianzan.domain.errors import LedgerError
+from dianzan.domain.errors import LedgerError, StoreError
 from dianzan.ledger.ledger import Ledger
 from dianzan.process import logs
+from dianzan.store.nodes import refuse_no_address
 from tally_worker.app import create_app
 from tally_worker.settings import WorkerSettings
 
@@ -18,8 +19,9 @@ def main() -> None:
     settings = WorkerSettings()
     logs.configure(settings.log_level, "tally_worker")
     try:
+        refuse_no_address(settings.redis_url)
         asyncio.run(Ledger.refuse_unusable(settings.database_url))
-    except LedgerError as error:
+    except (LedgerError, StoreError) as error:
         logs.get(__name__).error("the tally worker does not start", reason=str(error))
         raise SystemExit(1) from error
     uvicorn.run(

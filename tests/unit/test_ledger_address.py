@@ -43,7 +43,7 @@ def test_what_is_no_address_is_said_with_its_setting(url: str, said: str) -> Non
     with pytest.raises(LedgerError, match=said) as refused:
         connection_options(url)
 
-    assert str(refused.value).startswith("DIANZAN_DATABASE_URL")
+    assert "DIANZAN_DATABASE_URL" in str(refused.value)
     assert "p@db" not in str(refused.value).replace("u:[p@db", ""), "no password is told"
 
 

@@ -27,7 +27,10 @@ def connection_options(url: str) -> dict[str, Any]:
         ) from error
     if parts.scheme not in _SCHEMES:
         scheme = f"begins with {parts.scheme}://" if parts.scheme else "has no scheme"
-        raise LedgerError(f"{SETTING} {scheme}: write postgresql://USER:PASSWORD@HOST:5432/DATABASE.")
+        raise LedgerError(
+            f"That is no address of PostgreSQL: is {SETTING} right? "
+            f"It {scheme}: write postgresql://USER:PASSWORD@HOST:5432/DATABASE."
+        )
     options: dict[str, Any] = {"timeout": _number(parameters.pop("connect_timeout", str(_CONNECT_S)))}
     pooled = parameters.pop("pgbouncer", "false")
     if pooled not in ("true", "false"):
