@@ -57,6 +57,7 @@ class Numbers:
     people: int | None
     as_of: datetime
     sealed: bool
+    digest: str | None = None  # of what was sealed
 
 
 class Snapshots:
@@ -170,7 +171,7 @@ def numbers_of(
     """What may be shown of a campaign now: the sealed tally, the running counts, or nothing. Pure."""
     as_of = datetime.now(UTC)
     if seal is not None:
-        return Numbers(seal.tallies, seal.likes, seal.people, as_of, sealed=True)
+        return Numbers(seal.tallies, seal.likes, seal.people, as_of, sealed=True, digest=seal.digest)
     if campaign.hidden:
         return Numbers(None, None, None, as_of, sealed=False)
     people = tally.get(0, ZERO).people
@@ -217,7 +218,7 @@ def render(
             "results": _rendered(documents.Results(id_, rows, **totals)),
             "timeline": Rendered.of(encode(_timeline(campaign, hours))),
             "tally.csv": Rendered.of(_csv(tally_rows), media_type="text/csv; charset=utf-8"),
-            "tally.json": _rendered(documents.TallyDocument(id_, tally_rows, **totals)),
+            "tally.json": _rendered(documents.TallyDocument(id_, tally_rows, numbers.digest, **totals)),
         },
         candidates=_RenderedWhenRead({row.code: row for row in rows}, alone),
     )

@@ -121,6 +121,7 @@ async def test_the_sealed_tally_is_published_as_json_and_csv_with_exact_people(
     summary = (await sealed.campaign.get()).json()
 
     assert (document["likes"], document["people"]) == (5, 3)
+    assert document["digest"] == recounted(sealed.campaign)[1]["sealed"]["digest"]
     assert (document["sealed"], document["people_estimated"], summary["state"]) == (True, False, "sealed")
     rows = [(row["rank"], row["code"], row["likes"], row["people"]) for row in document["tally"]]
     assert rows == [(1, "c01", 3, 3), (2, "c02", 2, 2), (3, "c03", 0, 0), (3, "c04", 0, 0), (3, "c05", 0, 0)]
