@@ -84,7 +84,7 @@ def shown(default: object) -> str:
 def of_commands(command: Any) -> Iterator[tuple[str, str]]:
     for parameter in command.params:
         if isinstance(parameter.envvar, str):
-            yield parameter.envvar, str(parameter.default)
+            yield parameter.envvar, shown(parameter.default)
     for inner in getattr(command, "commands", {}).values():
         yield from of_commands(inner)
 
