@@ -37,6 +37,7 @@ class Comparison:
 
     def __init__(self, store: Store, ledger: Ledger, consumer: Consumer) -> None:
         self._store, self._ledger, self._consumer = store, ledger, consumer
+        self.foreign: set[Shard] = set()  # found behind last, though the store has lost nothing
 
     async def drift(self, campaign: StoredCampaign, shard: Shard) -> Drift | None:
         """By how many likes of each candidate the store is ahead of the ledger; equal candidates are left out.
@@ -114,6 +115,9 @@ class Comparison:
             drift = {index: counters.get(index, 0) - counts.get(index, 0) for index in counters.keys() | counts.keys()}
             behind = any(ahead < 0 for ahead in drift.values())
             lost = behind and not await self._store.agreements.unbroken(shard)
+            self.foreign.discard(shard)
+            if behind and not lost:
+                self.foreign.add(shard)
             if lost and not await self._store.gates.take(shard):
                 return None
         await self._consumer.remove(shard, entries)
@@ -190,11 +194,10 @@ class Reconciler:
             drift = await self._comparison.drift(campaign, shard)
             if drift:
                 drifts[shard.number] = drift
-        behind = await self._store.gates.behind(campaign.shards)
-        lost = {shard.number for shard in behind}
-        metrics.DRIFT.labels(campaign.id, "behind").set(-_sum(drifts, -1, of=lost))
+        of_others = {shard.number for shard in self._comparison.foreign if shard.campaign == campaign.id}
+        foreign = -_sum(drifts, -1, of=of_others)
+        metrics.DRIFT.labels(campaign.id, "behind").set(-_sum(drifts, -1, of=drifts.keys() - of_others))
         metrics.DRIFT.labels(campaign.id, "ahead").set(_sum(drifts, 1))
-        foreign = -_sum(drifts, -1, of=drifts.keys() - lost)
         metrics.DRIFT.labels(campaign.id, "foreign").set(foreign)
         if drifts:
             _log.error("store and ledger differ", campaign=campaign.id, ahead_by_shard=drifts)
@@ -203,7 +206,9 @@ class Reconciler:
                 "the ledger holds likes that the store never took; the seal stays shut until somebody decides",
                 campaign=campaign.id,
                 likes=foreign,
+                shards=sorted(of_others & drifts.keys()),
             )
+        behind = await self._store.gates.behind(campaign.shards)
         for shard in behind:
             await self._comparison.put_back(campaign, shard)  # a rebuild clears what is kept
         if behind:
