@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from fastapi import Response
+from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from dianzan.domain.errors import ApiError
 from dianzan.domain.limits import STREAMS_MAX
-from dianzan.http import openapi, problem
+from dianzan.http import problem
 from dianzan.http.asgi import App
 from dianzan.http.headers import Strict
 from dianzan.ledger.ledger import Ledger
@@ -32,8 +33,9 @@ def create_app(settings: ResultsSettings) -> App:
 
     From the outside in: what the public reads, then FastAPI, whose own layers cost a reader more than all else.
     """
-    app = openapi.application(
-        docs=settings.docs,
+    # /docs without a CDN, which readers in China may not reach.
+    app = (FastAPIOffline if settings.docs else partial(FastAPI, docs_url=None, redoc_url=None, openapi_url=None))(
+        redirect_slashes=False,  # a redirect would be made from the Host that the client sent
         title="dianzan results API",
         version="1",
         description="Serves the counts. Likes and people are final once `sealed` is true.",

@@ -101,10 +101,11 @@ class TallyRow(Struct, frozen=True, gc=False):
 
 
 class TallyDocument(Measured, frozen=True):
-    """The tally; final once `sealed` is true."""
+    """The tally; final once `sealed` is true. `digest`: SHA-256 of all that was sealed, as `dianzan recount` has it."""
 
     campaign: str
     tally: list[TallyRow]
+    digest: str | None
 
 
 class Standing(Struct, frozen=True, array_like=True, gc=False):

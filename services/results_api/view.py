@@ -58,6 +58,7 @@ class Numbers:
     people: int | None
     as_of: datetime
     sealed: bool
+    digest: str | None = None  # of what was sealed
 
 
 class Snapshots:
@@ -181,7 +182,7 @@ def numbers_of(
 ) -> Numbers:
     """What may be shown of a campaign now: the sealed tally, the running counts, or nothing. Pure."""
     if seal is not None:
-        return Numbers(seal.tallies, seal.likes, seal.people, seal.sealed_at, sealed=True)
+        return Numbers(seal.tallies, seal.likes, seal.people, seal.sealed_at, sealed=True, digest=seal.digest)
     as_of = datetime.now(UTC)
     if campaign.hidden:
         return Numbers(None, None, None, as_of, sealed=False)
@@ -230,7 +231,7 @@ def render(
             "results": _rendered(documents.Results(id_, rows, **totals)),
             "timeline": Rendered.of(encode(_timeline(campaign, hours))),
             "tally.csv": Rendered.of(_csv(tally_rows), media_type="text/csv; charset=utf-8"),
-            "tally.json": _rendered(documents.TallyDocument(id_, tally_rows, **totals)),
+            "tally.json": _rendered(documents.TallyDocument(id_, tally_rows, numbers.digest, **totals)),
         },
         candidates=_RenderedWhenRead({row.code: row for row in rows}, alone),
     )

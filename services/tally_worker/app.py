@@ -18,6 +18,7 @@ from tally_worker.bucket_fill import BucketSampler
 from tally_worker.comparison import Comparison, Reconciler
 from tally_worker.flush import Consumer
 from tally_worker.flush_loop import FlushLoop
+from tally_worker.sealed_campaigns import SealedCampaigns
 from tally_worker.settings import WorkerSettings
 from tally_worker.state import WorkerState
 from tally_worker.sweep import Sweeper
@@ -54,6 +55,7 @@ async def _running(settings: WorkerSettings) -> AsyncIterator[WorkerState]:
             ("sweep", Sweeper(store, ledger).run()),
             ("reconcile", reconciler.run(loop.disturbed)),
             ("bucket fill", BucketSampler(store, ledger).run()),
+            ("sealed campaigns", SealedCampaigns(ledger).run()),
         ):
             opened.push_async_callback(background.stop, background.spawn(name, work))
         opened.push_async_callback(_finish, loop, background.spawn("flush", loop.run()))

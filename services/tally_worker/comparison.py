@@ -37,6 +37,7 @@ class Comparison:
 
     def __init__(self, store: Store, ledger: Ledger, consumer: Consumer) -> None:
         self._store, self._ledger, self._consumer = store, ledger, consumer
+        self.foreign: set[Shard] = set()  # found behind last, though the store has lost nothing
 
     async def drift(self, campaign: StoredCampaign, shard: Shard) -> Drift | None:
         """By how many likes of each candidate the store is ahead of the ledger; equal candidates are left out.
@@ -94,7 +95,8 @@ class Comparison:
         must then equal the counters, candidate by candidate.
 
         From a shard that is behind the gate is taken before the lock is given back: a restore that waits for the lock
-        must find it gone, and not be undone by what was seen before.
+        must find it gone, and not be undone by what was seen before. It stays if the store has lost nothing since the
+        last agreement: the ledger has then been given likes by somebody else.
 
         None if nothing can be said now: another worker holds the lock, the stream is longer than one flush or holds
         an entry that nobody can read, or the shard has lost its gate meanwhile.
@@ -102,6 +104,7 @@ class Comparison:
         async with self._locked(campaign, shard) as flush:
             if flush is None:
                 return None
+            life = await self._store.agreements.life(shard)
             counters, raw = await self._store.streams.with_counters(shard, ENTRIES_PER_FLUSH_MAX + 1)
             entries = _whole(raw)
             if entries is None:
@@ -111,10 +114,17 @@ class Comparison:
             counts = await flush.counts()
             drift = {index: counters.get(index, 0) - counts.get(index, 0) for index in counters.keys() | counts.keys()}
             behind = any(ahead < 0 for ahead in drift.values())
-            if behind and not await self._store.gates.take(shard):
+            lost = behind and not await self._store.agreements.unbroken(shard)
+            self.foreign.discard(shard)
+            if behind and not lost:
+                self.foreign.add(shard)
+            if lost and not await self._store.gates.take(shard):
                 return None
         await self._consumer.remove(shard, entries)
-        return {index: ahead for index, ahead in drift.items() if ahead}
+        drift = {index: ahead for index, ahead in drift.items() if ahead}
+        if not drift and life is not None:
+            await self._store.agreements.note(shard, life)
+        return drift
 
     @asynccontextmanager
     async def _locked(self, campaign: StoredCampaign, shard: Shard) -> AsyncIterator[ShardFlush | None]:
@@ -132,9 +142,10 @@ class Reconciler:
     """Looks every minute, at the start, and soon after the store or Postgres was away.
 
     A shard behind the ledger has lost marks too (its store was brought back from an older copy) and would count their
-    likes again: its gate is taken, and whichever worker comes first rebuilds it from the ledger. A shard ahead shows
-    that the ledger has lost rows (Postgres was brought back): what the store has kept of them is put back. For the rest
-    nothing is changed, since the store is then the only witness; an operator decides (`dianzan restore
+    likes again: its gate is taken, and whichever worker comes first rebuilds it from the ledger. A store that has lost
+    nothing is never rebuilt from a ledger with more: those likes are an alarm, and keep the seal shut. A shard ahead
+    shows that the ledger has lost rows (Postgres was brought back): what the store has kept of them is put back. For
+    the rest nothing is changed, since the store is then the only witness; an operator decides (`dianzan restore
     --accept-ledger`). A shard that had no gate before is left to `dianzan restore`. What is closed in the ledger and
     open in the store is closed again. A store or Postgres that is down only puts the look off, until they answer.
     """
@@ -183,10 +194,20 @@ class Reconciler:
             drift = await self._comparison.drift(campaign, shard)
             if drift:
                 drifts[shard.number] = drift
-        metrics.DRIFT.labels(campaign.id, "behind").set(-_sum(drifts, -1))
+        of_others = {shard.number for shard in self._comparison.foreign if shard.campaign == campaign.id}
+        foreign = -_sum(drifts, -1, of=of_others)
+        metrics.DRIFT.labels(campaign.id, "behind").set(-_sum(drifts, -1, of=drifts.keys() - of_others))
         metrics.DRIFT.labels(campaign.id, "ahead").set(_sum(drifts, 1))
+        metrics.DRIFT.labels(campaign.id, "foreign").set(foreign)
         if drifts:
             _log.error("store and ledger differ", campaign=campaign.id, ahead_by_shard=drifts)
+        if foreign:
+            _log.error(
+                "the ledger holds likes that the store never took; the seal stays shut until somebody decides",
+                campaign=campaign.id,
+                likes=foreign,
+                shards=sorted(of_others & drifts.keys()),
+            )
         behind = await self._store.gates.behind(campaign.shards)
         for shard in behind:
             await self._comparison.put_back(campaign, shard)  # a rebuild clears what is kept
@@ -215,5 +236,6 @@ def _whole(page: list[RawEntry]) -> list[Entry] | None:
     return entries if len(entries) <= ENTRIES_PER_FLUSH_MAX and likes <= LIKES_PER_FLUSH_MAX else None
 
 
-def _sum(drifts: Mapping[int, Mapping[int, int]], sign: int) -> int:
-    return sum(ahead for drift in drifts.values() for ahead in drift.values() if ahead * sign > 0)
+def _sum(drifts: Mapping[int, Drift], sign: int, *, of: Collection[int] | None = None) -> int:
+    chosen = [drift for shard, drift in drifts.items() if of is None or shard in of]
+    return sum(ahead for drift in chosen for ahead in drift.values() if ahead * sign > 0)

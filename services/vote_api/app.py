@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from dianzan.domain.errors import ApiError
-from dianzan.http import openapi, problem
+from dianzan.http import problem
 from dianzan.http.asgi import App
 from dianzan.http.headers import Strict
 from dianzan.process import background, faults, machine
@@ -35,8 +36,9 @@ from vote_api.voters.classes import Voters
 def create_app(settings: VoteSettings) -> App:
     """The ASGI application. Likes do not come this far: `LikeProtocol` answers them, with the state's `likes`."""
     faults.arm(settings.faults)
-    app = openapi.application(
-        docs=settings.docs,
+    # /docs without a CDN, which readers in China may not reach.
+    app = (FastAPIOffline if settings.docs else partial(FastAPI, docs_url=None, redoc_url=None, openapi_url=None))(
+        redirect_slashes=False,  # a redirect would be made from the Host that the client sent
         title="dianzan vote API",
         version="1",
         description="Takes likes. A like answered `counted` is durable, and counted once.",

@@ -149,6 +149,15 @@ async def test_new_likes_are_counted_by_the_primary_keys(ledger: Ledger, sql: Sq
     assert "Conflict Arbiter Indexes: hours_pkey" in plan
 
 
+async def test_every_flush_finds_its_partition_by_indexes(ledger: Ledger, sql: Sql) -> None:
+    await sql.execute("SET enable_seqscan = off")
+    rows = await sql.fetch(f"EXPLAIN {queries()['partition_schema']}", "likes_1_20261120")
+    plan = "\n".join(row[0] for row in rows)
+
+    assert "pg_class_relname_nsp_index" in plan
+    assert "Seq Scan" not in plan
+
+
 async def _plan(sql: Sql, name: str, *arguments: int) -> str:
     """The plan of a named query, whatever the tests before have left in its tables.
 

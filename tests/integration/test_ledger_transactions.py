@@ -11,7 +11,7 @@ from dianzan.domain.campaign import State
 from dianzan.domain.errors import CampaignError
 from dianzan.ledger import step as production
 from dianzan.ledger.ledger import Ledger
-from dianzan.ledger.records import StoredCampaign, Tally
+from dianzan.ledger.records import Seal, StoredCampaign, Tally
 from tests.simulation import ledger_client as simulation
 from tests.support.casting import voter
 from tests.support.ledger_rows import NOON, entry, insert, november, published, stored
@@ -227,10 +227,21 @@ async def test_a_seal_is_read_back_as_it_was_written(ledger: Ledger, campaign: S
     async with ledger.campaigns.step(campaign.id) as step:
         await step.close()
     async with ledger.campaigns.step(campaign.id) as step:
-        await step.seal(9, 6, tallies)
+        written = Seal(await step.now(), 9, 6, tallies, "d" * 64, {"rules": "a" * 64})
+        await step.seal(written)
 
-    seal = await ledger.campaigns.seal(campaign)
-    assert seal is not None
-    assert (seal.likes, seal.people, seal.tallies) == (9, 6, tallies)
+    assert await ledger.campaigns.seal(campaign) == written
     sealed = await stored(ledger, campaign.id)
     assert (sealed.state, sealed.version) == (State.sealed, campaign.version + 2)
+
+
+async def test_counts_and_rows_are_of_one_instant_while_a_flush_is_open(
+    ledger: Ledger, campaign: StoredCampaign
+) -> None:
+    await insert(ledger, campaign, entry((A, [1, 2])))
+    async with ledger.likes.locked_shard(campaign, campaign.shards[0]) as flush:
+        assert flush is not None
+        await flush.insert([entry((B, [2]))])
+
+        assert await ledger.recounts.counts_and_rows(campaign) == ({1: 1, 2: 1}, {1: 1, 2: 1})
+    assert await ledger.recounts.counts_and_rows(campaign) == ({1: 1, 2: 2}, {1: 1, 2: 2})

@@ -51,6 +51,8 @@ QUIET_WHEN_WELL = (
     "StoreBehind",
     "LedgerBehind",
     "LedgerPutBack",
+    "ForeignLikes",
+    "SealBroken",
     "ShardsRepaired",
     "NotReconciled",
     "InstanceDown",

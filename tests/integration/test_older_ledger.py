@@ -24,7 +24,7 @@ Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 @pytest.fixture
 async def way(valkey: Redis, ledger: Ledger, valkey_link: LikeLink) -> Way:
     """A campaign that was changed twice since the copy was taken."""
-    made = await make_way(valkey, ledger, valkey_link, shards=1)
+    made = await make_way(valkey, ledger, valkey_link, shards=1, publishers=())
     rules = made.document.rules
     await made.lifecycle.create(rules.model_copy(update={"publishers": sites("paper", "radio")}))
     await made.lifecycle.import_candidates(rules.id, candidates(7))

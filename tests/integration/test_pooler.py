@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 from loadtests.system import own_environment
@@ -29,11 +30,15 @@ async def pooler(empty_database_url: str, tmp_path: Path) -> AsyncIterator[str]:
 
 
 async def test_without_the_parameter_a_sentence_names_it(pooler: str) -> None:
-    ledger = await Ledger.connect(pooler)
-    await ledger.migrate()
+    ledger = await Ledger.connect(pooler, connections_max=1)
+    await ledger.now()  # its statement is now prepared on the pooler's only session
+    other = await asyncpg.connect(pooler, ssl=False, statement_cache_size=0)
 
-    with pytest.raises(LedgerError, match=r"add \?pgbouncer=true to DIANZAN_DATABASE_URL"):
-        await asyncio.gather(*(ledger.now() for _ in range(80)))
+    async with other.transaction():
+        await other.fetchval("SELECT 1")  # which another client has until it commits
+        with pytest.raises(LedgerError, match=r"add \?pgbouncer=true to DIANZAN_DATABASE_URL"):
+            await ledger.now()
+    await other.close()
     await ledger.aclose()
 
 

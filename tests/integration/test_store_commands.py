@@ -242,3 +242,27 @@ async def test_a_gate_is_taken_once_and_a_closed_one_stays(store: Store) -> None
     await store.gates.close(shards)
     assert await store.gates.take(second) is False
     assert await store.gates.closed(shards) == [first, second]
+
+
+@on_every_store
+async def test_an_agreement_is_of_one_life_of_the_server(client: Redis, store: Store) -> None:
+    life = await store.agreements.life(SHARD)
+    assert life is not None
+    assert not await store.agreements.unbroken(SHARD), "nothing was noted yet"
+
+    await store.agreements.note(SHARD, life)
+    assert await store.agreements.unbroken(SHARD)
+
+    await client.set(keys.agreed(SHARD), life.replace(" ", " x"))
+    assert not await store.agreements.unbroken(SHARD), "what another history has noted"
+    await store.agreements.note(SHARD, life)
+    assert await store.agreements.unbroken(SHARD)
+
+
+async def test_a_simulated_server_lives_another_life_after_a_crash() -> None:
+    server = simulated_server()
+    before = server._info(b"server")
+    server.crash()
+    server.restart()
+
+    assert server._info(b"server") != before

@@ -114,3 +114,22 @@ async def test_a_service_does_not_start_and_says_why(
     assert started.returncode == 1
     assert said in started.stdout + started.stderr
     assert "Traceback" not in started.stdout + started.stderr
+
+
+@pytest.mark.parametrize("module", ["vote_api", "tally_worker"])
+async def test_a_service_with_no_address_of_a_store_does_not_start(module: str) -> None:
+    wrong = {"DIANZAN_REDIS_URL": "redis://:Ab,9x@127.0.0.1/0", "DIANZAN_VOTE_PORT": str(free_port())}
+
+    started = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", module],
+        env=own_environment(wrong),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert started.returncode == 1
+    assert "is DIANZAN_REDIS_URL right?" in started.stdout + started.stderr
+    assert "Traceback" not in started.stdout + started.stderr

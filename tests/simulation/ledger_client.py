@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import date, datetime
 from functools import cache, partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from dianzan.ledger.errors import mapped
 from dianzan.ledger.flush import ShardFlush
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.likes import Likes
-from dianzan.ledger.records import Seal, StoredCampaign, Tally
+from dianzan.ledger.records import Contents, Seal, StoredCampaign
 from dianzan.ledger.step import CampaignStep
 from dianzan.ledger.tallies import Recounts
 from dianzan.roster.candidates import Candidate
@@ -186,12 +186,16 @@ class SimStep(CampaignStep):
         return version + 1
 
     @override
-    async def close(self) -> None:
+    async def close(self, early: str = "") -> None:
         await self._opened.change(self._server.set_closed)
 
     @override
-    async def seal(self, likes: int, people: int, tallies: Mapping[int, tuple[int, Tally]]) -> None:
-        await self._opened.change(partial(self._server.set_sealed, likes, people, tallies))
+    async def now(self) -> datetime:
+        return self._server.now()
+
+    @override
+    async def seal(self, seal: Seal) -> None:
+        await self._opened.change(partial(self._server.set_sealed, seal))
 
 
 class SimLikes(Likes):
@@ -251,6 +255,11 @@ class SimCampaigns(Campaigns):
         return dict(await self._client.read(lambda: self._server.candidates))
 
     @override
+    async def contents(self, campaign: StoredCampaign) -> Contents:
+        candidates = await self.candidates(campaign)
+        return Contents({}, [{"candidate": index, "code": c.code} for index, c in candidates.items()], [])
+
+    @override
     async def seal(self, campaign: StoredCampaign) -> Seal | None:
         seal: Seal | None = await self._client.read(lambda: self._server.sealed)
         return seal
@@ -261,6 +270,19 @@ class SimRecounts(Recounts):
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    @override
+    async def counts_and_rows(self, campaign: StoredCampaign) -> tuple[dict[int, int], dict[int, int]]:
+        counts, rows = await self._client.read(
+            lambda: [self._client.server.recount(query) for query in ("recount_counts", "recount_ledger")]
+        )
+        return dict(counts), dict(rows)
+
+    @override
+    async def strays(self, campaign: StoredCampaign) -> dict[str, int]:
+        """Rules are not simulated; the round trip is."""
+        await self._client.read(lambda: None)
+        return {}
 
     @override
     async def _per_candidate(self, query: str, campaign: StoredCampaign) -> dict[int, int]:

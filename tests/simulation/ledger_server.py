@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from random import Random
 
@@ -13,7 +13,7 @@ import asyncpg
 
 from dianzan.domain.campaign import State
 from dianzan.domain.windows import EPOCH, from_ms
-from dianzan.ledger.records import Seal, StoredCampaign, Tally
+from dianzan.ledger.records import Seal, StoredCampaign
 from dianzan.roster.candidates import Candidate
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Answer
@@ -216,10 +216,14 @@ class LedgerServer:
         if self.campaign.state is State.published:
             self.campaign = replace(self.campaign, state=State.closed, version=self.campaign.version + 1)
 
-    def set_sealed(self, likes: int, people: int, tallies: Mapping[int, tuple[int, Tally]]) -> None:
+    def now(self) -> datetime:
+        """The server's clock."""
+        return from_ms(self._loop.now_ms())
+
+    def set_sealed(self, seal: Seal) -> None:
         """The final tally, and -> sealed."""
         self.seals += 1
-        self.sealed = Seal(from_ms(self._loop.now_ms()), likes, people, dict(tallies))
+        self.sealed = seal
         self.campaign = replace(self.campaign, state=State.sealed, version=self.campaign.version + 1)
 
     # ---- what is read -----------------------------------------------------------------------------------------------

@@ -160,6 +160,7 @@ class Pair:
         self._shipping = self._in_sync = False
         new.primary, new.primary_address, new.attached = True, new.name, False
         new.acked = new.acked_disk = 0
+        new.histories += 1
         self.primary, self.replica = new, old
         self._deposed = old
         self._detach_later(old)

@@ -70,6 +70,7 @@ class Server:
         self._syncing = False
         self._written: list[Command] = []
         self.up, self.epoch = True, 0
+        self.histories = 0  # that it has begun: another one when it is promoted
         self.fuse, self.moment = 0, ""  # commands until it crashes, and when: before, unsynced or synced
         self.on_crash: Callable[[], None] = _nothing
         self.note: Callable[..., None] = _nothing  # adds to the history
@@ -194,9 +195,13 @@ class Server:
         return self.primary_address if name == b"PRIMARY" else None
 
     def _info(self, section: bytes) -> bytes:
-        lines = {"role": "master" if self.primary else "slave", "connected_slaves": int(self.attached)}
+        lines: dict[str, object] = {
+            "role": "master" if self.primary else "slave",
+            "connected_slaves": int(self.attached),
+            "master_replid": f"{self.name}-{self.histories}",
+        }
         if section == b"server":
-            lines = {"redis_version": "7.2.4" if self.waitaof else "7.0.15"}
+            lines = {"redis_version": "7.2.4" if self.waitaof else "7.0.15", "run_id": f"{self.name}-{self.epoch}"}
         elif section == b"memory":
             lines = {"maxmemory": 1000, "used_memory": 100, "total_system_memory": 1000}
         elif self.attached:

@@ -76,6 +76,7 @@ def test_no_module_of_a_history_reads_the_real_machine_unnoticed() -> None:
         "dianzan.process.faults.os",  # kills a real process at a named point; no history arms one
         "dianzan.process.logs.time",  # of the handler, which a history does not configure
         "dianzan.process.metrics",
+        "dianzan.process.settings.os",  # whose variables no history reads
         "dianzan.roster.workbook.time",  # a type
         "dianzan.store.nodes.STORE_TIMEOUT_S",  # of real connections
     ]

@@ -22,7 +22,7 @@ from dianzan.roster.candidates import Candidate
 from tests.conftest import NewCampaign
 from tests.spec.test_errors import assert_problem
 from tests.support.client import CampaignClient, rules
-from tests.support.system import System
+from tests.support.system import END, System
 from tests.support.wait import until
 
 WriteRules = Callable[..., Path]
@@ -281,7 +281,7 @@ async def test_closed_is_for_good(
     voter = await campaign.voter()
     await voter.like("c01")
 
-    assert f"Closed {campaign.id}." in system.cli("campaign", "close", campaign.id).stdout
+    assert f"Closed {campaign.id}." in system.cli("campaign", "close", campaign.id, *END).stdout
 
     assert_problem(await voter.ask("c02"), 409, "closed")
     assert [like["candidate"] for like in (await voter.mine())["likes"]] == ["c01"]
@@ -293,7 +293,7 @@ async def test_closed_is_for_good(
         ("campaign", "import-candidates", campaign.id, roster),
     )
     assert not [sentence for sentence in said if "permanently" not in sentence]
-    system.cli("campaign", "close", campaign.id)
+    system.cli("campaign", "close", campaign.id, *END)
     assert_problem(await voter.ask("c02"), 409, "closed")
 
 

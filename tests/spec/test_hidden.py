@@ -12,6 +12,7 @@ from tests.spec.test_errors import assert_problem
 from tests.support.client import CampaignClient
 from tests.support.database import until_in_ledger
 from tests.support.stream import streamed
+from tests.support.system import END
 
 DOCUMENTS = ["", "/results", "/candidates/c01", "/candidates/c05", "/timeline"]
 
@@ -130,7 +131,7 @@ async def test_closing_shows_nothing_and_sealing_shows_everything(
     assert (await campaign.results())["likes"] is None
     assert_problem(await campaign.get("/tally.csv"), 403, "results_hidden")
 
-    campaign.system.cli("seal", campaign.id)
+    campaign.system.cli("seal", campaign.id, *END)
     await read_again()
 
     results = await campaign.results()

@@ -18,6 +18,7 @@ from tests.spec.test_seal import no_worker
 from tests.support.client import CampaignClient
 from tests.support.database import number_of, sql, until_in_ledger
 from tests.support.service import running
+from tests.support.system import END
 from tests.support.wait import until
 
 LOSE_ALL = [
@@ -117,7 +118,7 @@ async def test_a_closed_campaign_is_restored_closed_and_can_be_sealed(new_campai
     campaign.system.cli("restore", campaign.id)
 
     assert_problem(await campaign.with_token(token).ask("c05"), 409, "closed")
-    assert "Sealed" in campaign.system.cli("seal", campaign.id).stdout
+    assert "Sealed" in campaign.system.cli("seal", campaign.id, *END).stdout
 
 
 async def test_a_campaign_is_not_closed_on_a_lost_store_and_restored_it_is(new_campaign: NewCampaign) -> None:
@@ -126,13 +127,13 @@ async def test_a_campaign_is_not_closed_on_a_lost_store_and_restored_it_is(new_c
     await lose(campaign, 1, 2)
 
     for command in (("campaign", "close"), ("seal",)):
-        refused = campaign.system.cli(*command, campaign.id, check=False)
+        refused = campaign.system.cli(*command, campaign.id, *END, check=False)
         assert refused.returncode == 1
         assert f"run dianzan restore {campaign.id}" in refused.stderr
     assert (await campaign.stores.lifecycle.stored(campaign.id)).state is State.published
     campaign.system.cli("restore", campaign.id)
 
-    assert "Sealed" in campaign.system.cli("seal", campaign.id).stdout
+    assert "Sealed" in campaign.system.cli("seal", campaign.id, *END).stdout
 
 
 async def test_shards_that_were_closed_empty_are_rebuilt(new_campaign: NewCampaign) -> None:
@@ -142,11 +143,11 @@ async def test_shards_that_were_closed_empty_are_rebuilt(new_campaign: NewCampai
     await lose(campaign, 0)
     await campaign.stores.store.gates.close([Shard(campaign.id, 0)])
 
-    assert f"run dianzan restore {campaign.id}" in campaign.system.cli("seal", campaign.id, check=False).stderr
+    assert f"run dianzan restore {campaign.id}" in campaign.system.cli("seal", campaign.id, *END, check=False).stderr
     said = campaign.system.cli("restore", campaign.id).stdout
 
     assert said.startswith(f"Restored 1 shards of {campaign.id} with 24 likes")
-    assert "Sealed" in campaign.system.cli("seal", campaign.id).stdout
+    assert "Sealed" in campaign.system.cli("seal", campaign.id, *END).stdout
 
 
 async def test_a_publication_on_a_lost_shard_changes_no_gate(new_campaign: NewCampaign) -> None:

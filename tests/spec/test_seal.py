@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +28,7 @@ from tests.spec.conftest import ReadAgain
 from tests.spec.test_errors import assert_problem
 from tests.support.client import CampaignClient, VoterClient
 from tests.support.database import number_of, sql, until_in_ledger
-from tests.support.system import System
+from tests.support.system import END, System
 from tests.support.wait import until
 
 TAKE_OUT_A_LIKE = """
@@ -62,7 +64,7 @@ async def cast_in(campaign: CampaignClient) -> Cast:
 async def sealed(lasting_campaign: NewCampaign) -> Cast:
     """Sealed by the command as soon as the likes were answered."""
     cast = await cast_in(await lasting_campaign())
-    document = json.loads(cast.campaign.system.cli("seal", cast.campaign.id, "--json").stdout)
+    document = json.loads(cast.campaign.system.cli("seal", cast.campaign.id, *END, "--json").stdout)
     assert counts_in(document) == [5, 5, 5, 5]
     assert (document["sealed"]["likes"], document["sealed"]["people"]) == (5, 3)
     return cast
@@ -76,7 +78,7 @@ def counts_in(document: dict[str, Any]) -> list[int]:
 
 def sealed_now(campaign: CampaignClient) -> list[int]:
     """The four counts by which a seal has been made, or made again."""
-    return counts_in(json.loads(campaign.system.cli("seal", campaign.id, "--json").stdout))
+    return counts_in(json.loads(campaign.system.cli("seal", campaign.id, *END, "--json").stdout))
 
 
 async def test_a_recount_after_the_seal_finds_four_equal_counts(sealed: Cast) -> None:
@@ -119,6 +121,7 @@ async def test_the_sealed_tally_is_published_as_json_and_csv_with_exact_people(
     summary = (await sealed.campaign.get()).json()
 
     assert (document["likes"], document["people"]) == (5, 3)
+    assert document["digest"] == recounted(sealed.campaign)[1]["sealed"]["digest"]
     assert (document["sealed"], document["people_estimated"], summary["state"]) == (True, False, "sealed")
     rows = [(row["rank"], row["code"], row["likes"], row["people"]) for row in document["tally"]]
     assert rows == [(1, "c01", 3, 3), (2, "c02", 2, 2), (3, "c03", 0, 0), (3, "c04", 0, 0), (3, "c05", 0, 0)]
@@ -126,10 +129,11 @@ async def test_the_sealed_tally_is_published_as_json_and_csv_with_exact_people(
     assert [(int(r["rank"]), r["code"], int(r["likes"]), int(r["people"])) for r in written] == rows
 
 
-async def test_sealing_again_gives_the_same_result(sealed: Cast) -> None:
+async def test_sealing_again_gives_the_same_result(sealed: Cast, read_again: ReadAgain) -> None:
+    await read_again()
     before = (await sealed.campaign.get("/tally.json")).json()["tally"]
 
-    first, second = (sealed.campaign.system.cli("seal", sealed.campaign.id).stdout for _ in range(2))
+    first, second = (sealed.campaign.system.cli("seal", sealed.campaign.id, *END).stdout for _ in range(2))
 
     assert first == second
     assert (await sealed.campaign.get("/tally.json")).json()["tally"] == before
@@ -169,6 +173,16 @@ async def test_the_record_alone_gives_the_tally(sealed: Cast) -> None:
     assert {row["code"]: counted.count(row["code"]) for row in tally} == {row["code"]: row["likes"] for row in tally}
 
 
+def test_the_readmes_program_gives_the_tally(sealed: Cast, tmp_path: Path) -> None:
+    (tmp_path / "record.csv").write_text(sealed.campaign.system.cli("record", sealed.campaign.id).stdout)
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```python\n(.+?)```", readme, re.DOTALL)
+
+    counted = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert counted.stdout == "Counter({'c01': 3, 'c02': 2})\n"
+
+
 def recounted(campaign: CampaignClient) -> tuple[int, dict[str, Any]]:
     """Exit code and document of a recount."""
     done = campaign.system.cli("recount", campaign.id, "--json", check=False)
@@ -193,7 +207,7 @@ async def test_a_recount_finds_a_like_taken_out_of_the_ledger(campaign: Campaign
     assert counts_in(document) == [5, 5, 4, 4]
     assert document["differences"] == ["candidate 2: store 2, counts 2, ledger 1, identities 1"]
     assert "DIFFERENT\ncandidate 2: " in campaign.system.cli("recount", campaign.id, check=False).stdout
-    assert "Not sealed" in campaign.system.cli("seal", campaign.id, check=False).stderr
+    assert "Not sealed" in campaign.system.cli("seal", campaign.id, *END, check=False).stderr
 
 
 async def test_a_recount_finds_a_count_that_was_changed(campaign: CampaignClient) -> None:
@@ -233,7 +247,7 @@ async def test_a_recount_finds_a_counter_of_the_store_that_was_changed(campaign:
 )
 async def test_a_recount_finds_a_sealed_tally_that_was_changed(campaign: CampaignClient, change: str) -> None:
     await cast_in(campaign)
-    campaign.system.cli("seal", campaign.id)
+    campaign.system.cli("seal", campaign.id, *END)
     await sql(campaign, change, await number_of(campaign))
 
     code, document = recounted(campaign)
@@ -257,7 +271,7 @@ def no_worker(system: System) -> Iterator[None]:
 async def test_a_seal_without_a_worker_says_so_and_works_when_there_is_one(campaign: CampaignClient) -> None:
     with no_worker(campaign.system):
         cast = await cast_in(campaign)
-        refused = campaign.system.cli("seal", campaign.id, "--drain", "1", check=False)
+        refused = campaign.system.cli("seal", campaign.id, *END, "--drain", "1", check=False)
         assert_problem(await cast.voters[0].ask("c05"), 409, "closed")
 
     assert refused.returncode == 1
@@ -283,5 +297,80 @@ async def test_a_seal_that_was_killed_in_the_middle_is_run_again_and_loses_nothi
 
 
 def _sealing(campaign: CampaignClient) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dianzan.cli", "seal", campaign.id, "--data", str(campaign.system.data)]
+    command = [sys.executable, "-m", "dianzan.cli", "seal", campaign.id, *END, "--data", str(campaign.system.data)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", [("seal",), ("campaign", "close")], ids=["seal", "close"])
+async def test_nothing_ends_a_campaign_unasked(campaign: CampaignClient, command: tuple[str, ...]) -> None:
+    await cast_in(campaign)
+    await until_in_ledger(campaign, 5)
+
+    without_reason = campaign.system.cli(*command, campaign.id, "--yes", check=False)
+    without_yes = campaign.system.cli(*command, campaign.id, "--early", "the sponsor withdrew", check=False)
+    with_blanks = campaign.system.cli(*command, campaign.id, "--yes", "--early", "  ", check=False)
+
+    assert (without_reason.returncode, without_yes.returncode, with_blanks.returncode) == (1, 1, 1)
+    assert "takes likes until 20" in without_reason.stderr
+    assert "write why: --early REASON" in without_reason.stderr
+    assert "--early REASON" in with_blanks.stderr
+    assert (
+        f"Campaign {campaign.id} (为榜样点赞) has 5 likes so far, and `closes` is in 0 days and 23"
+        in without_yes.stderr
+    )
+    assert "run this again with --yes" in without_yes.stderr
+    assert await (await campaign.voter()).statuses("c01") == ["counted"], "it goes on"
+
+
+async def test_why_a_campaign_ended_early_is_kept(campaign: CampaignClient) -> None:
+    campaign.system.cli("campaign", "close", campaign.id, "--yes", "--early", "the sponsor withdrew")
+
+    [row] = await sql(campaign, "SELECT ended_early FROM campaigns WHERE number = $1", await number_of(campaign))
+    assert row["ended_early"] == "the sponsor withdrew"
+    campaign.system.cli("seal", campaign.id)  # what is closed is sealed without another question
+
+
+async def test_a_campaign_that_is_past_its_end_needs_no_reason(campaign: CampaignClient) -> None:
+    past = (
+        "UPDATE campaigns SET rules = rules || jsonb_build_object('closes', now() - interval '1 min') WHERE number = $1"
+    )
+    await sql(campaign, past, await number_of(campaign))
+
+    asked = campaign.system.cli("seal", campaign.id, check=False)
+
+    assert "and `closes` has passed" in asked.stderr
+    assert "Sealed" in campaign.system.cli("seal", campaign.id, "--yes").stdout
+    [row] = await sql(campaign, "SELECT ended_early FROM campaigns WHERE number = $1", await number_of(campaign))
+    assert row["ended_early"] is None
+
+
+async def test_a_terminal_is_asked(campaign: CampaignClient) -> None:
+    for answer, said in (("n", "Nothing was changed"), ("y", "Closed")):
+        printed = await asyncio.to_thread(_at_a_terminal, campaign, answer)
+        assert "0 likes so far" in printed
+        assert said in printed
+
+
+def _at_a_terminal(campaign: CampaignClient, answer: str) -> str:
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-m", "dianzan.cli", "campaign", "close", campaign.id, "--early", "why", "--data"]
+    with subprocess.Popen(
+        [*words, str(campaign.system.data)], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        os.write(ours, f"{answer}\n".encode())
+        printed = process.communicate(timeout=60)[0]
+    for end in (ours, theirs):
+        os.close(end)
+    return printed
+
+
+async def test_sealing_again_a_tally_that_was_changed_fails(campaign: CampaignClient) -> None:
+    await cast_in(campaign)
+    campaign.system.cli("seal", campaign.id, *END)
+    await sql(campaign, "UPDATE sealed_tallies SET rank = 1 WHERE campaign = $1", await number_of(campaign))
+
+    again = campaign.system.cli("seal", campaign.id, check=False)
+
+    assert again.returncode == 1
+    assert "DIFFERENT" in again.stderr
+    assert "candidate 2: sealed 2 likes of 2 people, rank 1, ledger 2 likes of 2 people, rank 2" in again.stderr

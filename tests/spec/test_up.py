@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from dianzan.local.cluster import ClusterNode, ValkeyCluster
 from dianzan.local.stores import StoreAddresses
-from tests.support.system import System
+from tests.support.system import END, System
 from tests.support.wait import until
 
 SERVICES = ("vote_api", "tally_worker", "results_api")
@@ -301,8 +301,8 @@ async def test_likes_on_a_cluster_are_counted_shown_and_sealed(clustered: System
     assert [voter.like() for voter in voters] == [{**each, "status": "already_liked"} for each in first]
     await shown(clustered, "c01", 9)
 
-    clustered.cli("campaign", "close", "demo")
-    assert ": 9 likes, 9 people." in clustered.cli("seal", "demo").stdout
+    clustered.cli("campaign", "close", "demo", *END)
+    assert ": 9 likes, 9 people." in clustered.cli("seal", "demo", *END).stdout
     assert "equal\n" in clustered.cli("recount", "demo").stdout
 
 

@@ -22,7 +22,7 @@ from dianzan.store.store import Store
 from tests.support.client import rules
 
 NETWORK = -7
-PUBLISHER = 3
+PUBLISHER = 2
 
 Ballot = tuple[bytes, Sequence[int]]
 Identity = tuple[int, int, bytes]  # window day, candidate, voter

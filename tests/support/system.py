@@ -13,7 +13,9 @@ from loadtests.system import free_port, own_environment
 from dianzan.local.stores import StoreAddresses, find_stores
 from tests.support.commands import command
 
-__all__ = ["System", "free_port"]
+__all__ = ["END", "System", "free_port"]
+
+END = ("--yes", "--early", "the test ends it")  # what ending a campaign that is open needs, without a terminal
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -79,10 +80,12 @@ class Way:
         assert sum(number for _hour, number in hours) == sum(likes.values())
 
 
-async def make_way(valkey: Redis, ledger: Ledger, link: LikeLink, *, shards: int) -> Way:
+async def make_way(
+    valkey: Redis, ledger: Ledger, link: LikeLink, *, shards: int, publishers: Sequence[str] = ("one", "two")
+) -> Way:
     store = Store(one_server(valkey))
     lifecycle = Lifecycle(store, ledger)
-    wanted = rules(shards=shards)
+    wanted = rules(shards=shards, voter_classes=["device", "verified"], publishers=publishers)
     await lifecycle.create(wanted)
     await lifecycle.import_candidates(wanted.id, candidates(5))
     document = await lifecycle.publish(wanted.id)

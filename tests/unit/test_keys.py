@@ -26,6 +26,7 @@ built = st.one_of(
     st.tuples(st.builds(keys.counts, shards), st.just("counts")),
     st.tuples(st.builds(keys.stream, shards), st.just("stream")),
     st.tuples(st.builds(keys.kept, shards), st.just("kept")),
+    st.tuples(st.builds(keys.agreed, shards), st.just("agreed")),
     st.tuples(st.builds(keys.touch, st.builds(keys.gate, shards)), st.just("touch")),
     st.tuples(st.builds(keys.touch, st.builds(keys.document, campaigns)), st.just("touch")),
     st.tuples(st.builds(keys.marks, shards, counts, counts), st.just("marks")),

@@ -20,6 +20,8 @@ PLAIN = "postgresql://u:p@db.example:5432/dianzan"
         (f"{PLAIN}?connect_timeout=0", PLAIN, {"timeout": 5}),
         (f"{PLAIN}?pgbouncer=true", PLAIN, {"timeout": 5, "statement_cache_size": 0}),
         (f"{PLAIN}?pgbouncer=false&sslmode=require", f"{PLAIN}?sslmode=require", {"timeout": 5}),
+        ("postgresql://a:1,b:2/d?pgbouncer=false", "postgresql://a:1,b:2/d", {"timeout": 5}),
+        ("postgresql:///d?host=/run/pg", "postgresql:///d?host=%2Frun%2Fpg", {"timeout": 5}),
         ("postgresql://u:a%2Cb%40@db/d", "postgresql://u:a%2Cb%40@db/d", {"timeout": 5}),
     ],
 )
@@ -43,7 +45,7 @@ def test_what_is_no_address_is_said_with_its_setting(url: str, said: str) -> Non
     with pytest.raises(LedgerError, match=said) as refused:
         connection_options(url)
 
-    assert str(refused.value).startswith("DIANZAN_DATABASE_URL")
+    assert "DIANZAN_DATABASE_URL" in str(refused.value)
     assert "p@db" not in str(refused.value).replace("u:[p@db", ""), "no password is told"
 
 

@@ -9,13 +9,16 @@ from typing import Annotated
 import typer
 
 from dianzan.cli import documents
+from dianzan.cli.asking import Yes
 from dianzan.cli.campaign import Id
 from dianzan.cli.documents import Json
+from dianzan.cli.ending import Early, confirm_end
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
-from dianzan.ledger.records import Seal, Tally
+from dianzan.ledger.records import Seal
 from dianzan.life.record import public_record
 from dianzan.life.recount import Recount, recount
 from dianzan.life.restore import Restored
+from dianzan.life.sealed import against_seal
 
 _MEANING = {
     "store": "counters of the store",
@@ -29,13 +32,16 @@ def seal(
     campaign: Id,
     data: Data = DATA_DEFAULT,
     drain: Annotated[float, typer.Option(help="Seconds to wait for the streams to empty.", min=1, max=86_400)] = 600,
+    early: Early = "",
     *,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Close a campaign, drain, compare four ways and publish the final tally. Run again it gives the same result."""
+    """Close a campaign, drain, compare four ways and publish the final tally. Run again it compares everything."""
 
     async def work(stores: Stores) -> tuple[Recount, Seal]:
-        return await stores.sealer.seal(campaign, drain_s_max=drain)
+        await confirm_end(stores, campaign, early=early, yes=yes)
+        return await stores.sealer.seal(campaign, drain_s_max=drain, early=early)
 
     counted, sealed = run(data, work)
     if json:
@@ -43,6 +49,7 @@ def seal(
         return
     _print(counted)
     typer.echo(f"Sealed {campaign} at {sealed.sealed_at.isoformat()}: {sealed.likes} likes, {sealed.people} people.")
+    typer.echo(f"Digest of what was sealed: {sealed.digest or 'none was kept'}")
 
 
 def restore(
@@ -67,15 +74,24 @@ def restore(
         typer.echo(f"The store has lost nothing of {campaign}.")
 
 
-def recount_command(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None:
-    """Count a campaign four ways, and against its sealed tally; exit code 1 where anything differs."""
+def recount_command(
+    campaign: Id,
+    data: Data = DATA_DEFAULT,
+    *,
+    ledger_only: Annotated[
+        bool, typer.Option("--ledger-only", help="Without the store: of a backup, or of a year that is long over.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Count a campaign four ways, look at every like, and compare its seal; exit code 1 if anything differs."""
 
-    async def work(stores: Stores) -> tuple[Recount, Seal | None]:
+    async def work(stores: Stores) -> tuple[Recount, Seal | None, list[str]]:
         stored = await stores.lifecycle.stored(campaign)
-        return await recount(stores.store, stores.ledger, stored), await stores.ledger.campaigns.seal(stored)
+        counted = await recount(None if ledger_only else stores.store, stores.ledger, stored)
+        seal, differences = await against_seal(stores.ledger, stored, counted)
+        return counted, seal, [*counted.differences().splitlines(), *differences]
 
-    counted, sealed = run(data, work)
-    differences = counted.differences().splitlines() + (_against_seal(counted, sealed) if sealed else [])
+    counted, sealed, differences = run(data, work)
     if json:
         documents.show(documents.of_recount(campaign, counted, sealed, differences))
     else:
@@ -86,26 +102,11 @@ def recount_command(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = Fal
 def _say(counted: Recount, sealed: Seal | None, differences: list[str]) -> None:
     _print(counted)
     if sealed is not None:
+        typer.echo(f"digest of what was sealed: {sealed.digest or 'none was kept'}")
         typer.echo(f"{sealed.likes:>14,}  sealed tally ({sealed.people:,} people)")
     if counted.waiting:
         typer.echo(f"{counted.waiting} batches wait for the ledger; the counts agree once they are in.")
     typer.echo("\n".join(["DIFFERENT", *differences]) if differences else "equal")
-
-
-def _against_seal(counted: Recount, sealed: Seal) -> list[str]:
-    """One line a number of the sealed tally that the ledger does not give, likes and people alike."""
-    final = {index: tally for index, (_rank, tally) in sealed.tallies.items()}
-    lines = []
-    for index in sorted(final.keys() | counted.ledger.keys()):
-        found = Tally(counted.ledger.get(index, 0), counted.people.get(index, 0))
-        if (was := final.get(index, Tally(0, 0))) != found:
-            lines.append(f"candidate {index}: sealed {_both(was)}, ledger {_both(found)}")
-    total, found = Tally(sealed.likes, sealed.people), Tally(sum(counted.ledger.values()), counted.people.get(0, 0))
-    return lines if total == found else [*lines, f"in all: sealed {_both(total)}, ledger {_both(found)}"]
-
-
-def _both(tally: Tally) -> str:
-    return f"{tally.likes:,} likes of {tally.people:,} people"
 
 
 def record(campaign: Id, data: Data = DATA_DEFAULT) -> None:

@@ -12,6 +12,7 @@ import typer
 from dianzan.cli import documents
 from dianzan.cli.asking import Yes, require_agreement
 from dianzan.cli.documents import Json
+from dianzan.cli.ending import Early, confirm_end
 from dianzan.cli.example import campaign_file
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, refusals_said, run
 from dianzan.cli.tables import moment, print_table
@@ -174,11 +175,12 @@ def publish(campaign: Id, data: Data = DATA_DEFAULT) -> None:
 
 
 @app.command()
-def close(campaign: Id, data: Data = DATA_DEFAULT) -> None:
+def close(campaign: Id, data: Data = DATA_DEFAULT, early: Early = "", *, yes: Yes = False) -> None:
     """Take no more likes, permanently. `dianzan seal` does this too, and then publishes the final tally."""
 
     async def work(stores: Stores) -> None:
-        await stores.lifecycle.close(campaign)
+        await confirm_end(stores, campaign, early=early, yes=yes)
+        await stores.lifecycle.close(campaign, early=early)
         typer.echo(f"Closed {campaign}. Next: dianzan seal {campaign}")
 
     run(data, work)

@@ -18,17 +18,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 
 class SealDocument(msgspec.Struct):
-    """The final tally as it was published: when, likes, and distinct voters."""
+    """The final tally as it was published: when, likes, distinct voters, and the SHA-256 of all that was sealed."""
 
     sealed_at: datetime
     likes: int
     people: int
+    digest: str | None
 
 
 class RecountDocument(msgspec.Struct):
     """What `dianzan recount --json` and `dianzan seal --json` print.
 
-    `likes`: the four sums by name: `store`, `counts`, `ledger`, `identities`. `people`: distinct voters of the ledger.
+    `likes`: the sums by name: `store` unless it was not asked, `counts`, `ledger`, `identities`. `people`: distinct
+    voters of the ledger.
     `waiting`: stream entries that only the store holds. `sealed`: null before the seal. `differences`: one sentence for
     each number that differs. `equal`: there is none; otherwise `recount` ends with exit code 1.
     """
@@ -82,7 +84,7 @@ class RosterChangesDocument(msgspec.Struct):
 
 def of_recount(campaign: str, counted: Recount, seal: Seal | None, differences: list[str]) -> RecountDocument:
     """The document of a recount, and of the seal it was compared with."""
-    sealed = SealDocument(seal.sealed_at, seal.likes, seal.people) if seal else None
+    sealed = SealDocument(seal.sealed_at, seal.likes, seal.people, seal.digest) if seal else None
     people = counted.people.get(0, 0)
     return RecountDocument(
         campaign, counted.totals, people, counted.waiting, sealed, differences, equal=not differences

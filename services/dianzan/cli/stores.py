@@ -19,7 +19,7 @@ from dianzan.life.lifecycle import Lifecycle
 from dianzan.life.restore import Restorer
 from dianzan.life.seal import Sealer
 from dianzan.local.stores import StoreAddresses, find_stores
-from dianzan.store.nodes import connect
+from dianzan.store.nodes import connect, refuse_no_address
 from dianzan.store.store import Store
 
 DATA_DEFAULT = Path(".dianzan")
@@ -82,10 +82,8 @@ def _replicated() -> bool:
 @asynccontextmanager
 async def open_stores(found: StoreAddresses) -> AsyncIterator[Stores]:
     """Both stores for the length of a command. What they raise where they are away becomes one sentence."""
-    try:
-        store = Store(connect(found.redis_url, replicated=found.replicated))
-    except ValueError as error:
-        raise StoreError(f"That is no store's address ({error}): is DIANZAN_REDIS_URL right?") from error
+    refuse_no_address(found.redis_url)
+    store = Store(connect(found.redis_url, replicated=found.replicated))
     ledger = await Ledger.connect(found.database_url)
     try:
         yield Stores.over(store, ledger)

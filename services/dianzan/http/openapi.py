@@ -6,8 +6,6 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 
 from dianzan.domain.errors import ApiError
 from dianzan.http import problem
@@ -16,16 +14,6 @@ encode = msgspec.json.Encoder().encode
 
 MEDIA_TYPE = "application/json"
 _REFERENCE = "#/components/schemas/{name}"
-
-
-def application(*, docs: bool, **options: Any) -> FastAPI:
-    """An API of ours, with or without pages about it; these need no CDN, which readers in China may not reach.
-
-    A slash too many is no redirect: it would be made from the Host that the client sent.
-    """
-    if docs:
-        return FastAPIOffline(redirect_slashes=False, **options)
-    return FastAPI(redirect_slashes=False, docs_url=None, redoc_url=None, openapi_url=None, **options)
 
 
 def content(document: type[msgspec.Struct], *media_types: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from dianzan.domain.errors import LedgerError
 
@@ -27,14 +27,18 @@ def connection_options(url: str) -> dict[str, Any]:
         ) from error
     if parts.scheme not in _SCHEMES:
         scheme = f"begins with {parts.scheme}://" if parts.scheme else "has no scheme"
-        raise LedgerError(f"{SETTING} {scheme}: write postgresql://USER:PASSWORD@HOST:5432/DATABASE.")
+        raise LedgerError(
+            f"That is no address of PostgreSQL: is {SETTING} right? "
+            f"It {scheme}: write postgresql://USER:PASSWORD@HOST:5432/DATABASE."
+        )
     options: dict[str, Any] = {"timeout": _number(parameters.pop("connect_timeout", str(_CONNECT_S)))}
     pooled = parameters.pop("pgbouncer", "false")
     if pooled not in ("true", "false"):
         raise LedgerError(f"{SETTING}: pgbouncer is {pooled!r}; write pgbouncer=true, or leave it out.")
     if pooled == "true":
         options["statement_cache_size"] = 0  # a prepared statement is the session's, and each transaction has another
-    return {"dsn": urlunsplit(parts._replace(query=urlencode(parameters))), **options}
+    bare, _, _ = url.partition("?")  # as it was typed: hosts may be several, or none where there is a socket
+    return {"dsn": f"{bare}?{urlencode(parameters)}" if parameters else bare, **options}
 
 
 def _number(text: str) -> float:

@@ -12,7 +12,7 @@ from dianzan.domain.campaign import Document, Rules, State
 from dianzan.domain.errors import LedgerError
 from dianzan.ledger.errors import mapped
 from dianzan.ledger.queries import Pool, queries
-from dianzan.ledger.records import RosterChange, Seal, StoredCampaign, Tally
+from dianzan.ledger.records import Contents, RosterChange, Seal, StoredCampaign, Tally
 from dianzan.ledger.step import CampaignStep, lock_campaign
 from dianzan.roster.candidates import Candidate
 from dianzan.roster.changes import Change
@@ -94,7 +94,15 @@ class Campaigns:
         tallies = {
             record["candidate"]: (record["rank"], Tally(record["likes"], record["people"])) for record in records
         }
-        return Seal(head["sealed_at"], head["likes"], head["people"], tallies)
+        return Seal(head["sealed_at"], head["likes"], head["people"], tallies, head["digest"], head["parts"] or {})
+
+    async def contents(self, campaign: StoredCampaign) -> Contents:
+        """What a seal fixes beside the numbers."""
+        with mapped():
+            rules = await self._pool.fetchval(queries()["stored_rules"], campaign.number)
+            candidates = await self._pool.fetch(queries()["candidates"], campaign.number)
+            publishers = await self._pool.fetch(queries()["publishers"], campaign.number)
+        return Contents(rules, [dict(record) for record in candidates], [dict(record) for record in publishers])
 
 
 def _campaign(record: asyncpg.Record) -> StoredCampaign:

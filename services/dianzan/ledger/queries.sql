@@ -47,7 +47,8 @@ WHERE id = $1
 RETURNING version;
 
 -- name: set_closed
-UPDATE campaigns SET state = 'closed', version = version + 1, closed_at = coalesce(closed_at, now())
+UPDATE campaigns
+SET state = 'closed', version = version + 1, closed_at = coalesce(closed_at, now()), ended_early = $2
 WHERE id = $1 AND state = 'published';
 
 -- name: set_sealed
@@ -182,14 +183,57 @@ UNION ALL
 SELECT 0, count(DISTINCT voter) FROM likes WHERE campaign = $1
 ORDER BY 1;
 
+-- name: recount_strays
+-- Likes by the counts and by the timeline, and likes of no known candidate, publisher, class ($2) and window ($3).
+SELECT (SELECT coalesce(sum(counts.likes), 0)::bigint FROM counts WHERE counts.campaign = $1),
+    (SELECT coalesce(sum(hours.likes), 0)::bigint FROM hours WHERE hours.campaign = $1),
+    count(*) FILTER (WHERE candidates.candidate IS NULL),
+    count(*) FILTER (WHERE publisher <> 0 AND publishers.number IS NULL),
+    count(*) FILTER (WHERE voter_class <> ALL ($2::smallint[])),
+    count(*) FILTER (WHERE window_day <> ALL ($3::date[]))
+FROM likes
+LEFT JOIN candidates ON candidates.campaign = likes.campaign AND candidates.candidate = likes.candidate
+LEFT JOIN publishers ON publishers.campaign = likes.campaign AND publishers.number = likes.publisher
+WHERE likes.campaign = $1;
+
+-- name: recount_over_quota
+-- Voters with more than $2 likes in a window.
+SELECT count(*)
+FROM (SELECT 1 FROM likes WHERE campaign = $1 GROUP BY window_day, voter HAVING count(*) > $2) AS over_quota;
+
+-- name: clear_counts
+DELETE FROM counts WHERE campaign = $1;
+
+-- name: clear_hours
+DELETE FROM hours WHERE campaign = $1;
+
+-- name: recount_into_counts
+-- A voter's shard is the first four bytes of its hash, modulo their number $2.
+INSERT INTO counts (campaign, candidate, shard, likes)
+SELECT campaign, candidate, ('x' || encode(substr(voter, 1, 4), 'hex'))::bit(32)::bigint % $2::bigint AS shard, count(*)
+FROM likes WHERE campaign = $1 GROUP BY 1, 2, 3;
+
+-- name: recount_into_hours
+INSERT INTO hours (campaign, hour, shard, likes)
+SELECT likes.campaign, date_trunc('hour', liked_at, rules ->> 'timezone'),
+    ('x' || encode(substr(voter, 1, 4), 'hex'))::bit(32)::bigint % $2::bigint AS shard, count(*)
+FROM likes JOIN campaigns ON campaigns.number = likes.campaign WHERE likes.campaign = $1 GROUP BY 1, 2, 3;
+
 -- name: insert_seal
-INSERT INTO seals (campaign, sealed_at, likes, people) VALUES ($1, now(), $2, $3);
+INSERT INTO seals (campaign, sealed_at, likes, people, digest, parts) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: transaction_time
+SELECT now();
+
+-- name: stored_rules
+-- As they stand, with what this release does not know.
+SELECT rules FROM campaigns WHERE number = $1;
 
 -- name: insert_sealed_tally
 INSERT INTO sealed_tallies (campaign, candidate, rank, likes, people) VALUES ($1, $2, $3, $4, $5);
 
 -- name: seal
-SELECT sealed_at, likes, people FROM seals WHERE campaign = $1;
+SELECT sealed_at, likes, people, digest, parts FROM seals WHERE campaign = $1;
 
 -- name: sealed_tally
 SELECT candidate, rank, likes, people FROM sealed_tallies WHERE campaign = $1 ORDER BY rank, candidate;

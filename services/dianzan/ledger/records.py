@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Any
 
 from dianzan.domain.campaign import Rules, State
 from dianzan.domain.shard import Shard
@@ -56,9 +58,23 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """The published final numbers of a campaign; `tallies` is candidate index -> (rank, tally)."""
+    """The published final numbers of a campaign; `tallies` is candidate index -> (rank, tally).
+
+    `digest`: SHA-256 of the canonical document of what was sealed; None of a seal of before. `parts`: of its parts.
+    """
 
     sealed_at: datetime
     likes: int
     people: int
     tallies: dict[int, tuple[int, Tally]]
+    digest: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a seal fixes beside the numbers: rules, candidates and publishers as they stand in the tables."""
+
+    rules: Mapping[str, Any]
+    candidates: list[dict[str, Any]]
+    publishers: list[dict[str, Any]]

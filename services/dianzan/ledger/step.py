@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -11,8 +11,8 @@ import asyncpg
 from dianzan.domain.campaign import Publisher, Rules
 from dianzan.domain.errors import CampaignError
 from dianzan.domain.shard import Shard
-from dianzan.ledger.queries import Connection, queries
-from dianzan.ledger.records import StoredCampaign, Tally
+from dianzan.ledger.queries import READ_ALL_S, Connection, queries
+from dianzan.ledger.records import Seal, StoredCampaign
 from dianzan.ledger.rows import partition_name
 from dianzan.roster.candidates import Candidate
 from dianzan.roster.changes import Change
@@ -109,9 +109,9 @@ class CampaignStep:
         version: int = await self._connection.fetchval(queries()["set_published"], self._id, width)
         return version
 
-    async def close(self) -> None:
-        """Move from published to closed; again changes nothing."""
-        await self._connection.execute(queries()["set_closed"], self._id)
+    async def close(self, early: str = "") -> None:
+        """Move from published to closed, and keep why it ends early; again changes nothing."""
+        await self._connection.execute(queries()["set_closed"], self._id, early or None)
 
     async def lock_shards(self, shards: Iterable[Shard]) -> None:
         """Wait for the flushes of these shards that are in the middle; until the step ends no other begins.
@@ -124,13 +124,26 @@ class CampaignStep:
         except asyncpg.LockNotAvailableError as error:
             raise CampaignError("A worker's flush has not ended: run this again when it has.") from error
 
+    async def recount(self, shards: int) -> None:
+        """Make the counts, and those by the hour, what the ledger's rows are; the shards are locked meanwhile."""
+        await self._connection.execute(queries()["clear_counts"], self._number)
+        await self._connection.execute(queries()["clear_hours"], self._number)
+        await self._connection.execute(queries()["recount_into_counts"], self._number, shards, timeout=READ_ALL_S)
+        await self._connection.execute(queries()["recount_into_hours"], self._number, shards, timeout=READ_ALL_S)
+
     async def has_likes(self) -> bool:
         """Whether the ledger holds any like of the campaign."""
         return bool(await self._connection.fetchval(queries()["has_likes"], self._number))
 
-    async def seal(self, likes: int, people: int, tallies: Mapping[int, tuple[int, Tally]]) -> None:
+    async def now(self) -> datetime:
+        """The instant of this transaction, by Postgres's clock."""
+        instant: datetime = await self._connection.fetchval(queries()["transaction_time"])
+        return instant
+
+    async def seal(self, seal: Seal) -> None:
         """Write the final tally and move to sealed."""
-        await self._connection.execute(queries()["insert_seal"], self._number, likes, people)
-        rows = [(self._number, candidate, rank, t.likes, t.people) for candidate, (rank, t) in tallies.items()]
+        head = (seal.sealed_at, seal.likes, seal.people, seal.digest, dict(seal.parts))
+        await self._connection.execute(queries()["insert_seal"], self._number, *head)
+        rows = [(self._number, candidate, rank, t.likes, t.people) for candidate, (rank, t) in seal.tallies.items()]
         await self._connection.executemany(queries()["insert_sealed_tally"], rows)
         await self._connection.execute(queries()["set_sealed"], self._number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from dianzan.domain.voters import VoterClass
 from dianzan.ledger.errors import mapped
 from dianzan.ledger.queries import READ_ALL_S, Pool, queries
 from dianzan.ledger.records import StoredCampaign, Tally
@@ -52,6 +53,40 @@ class Recounts:
     async def people(self, campaign: StoredCampaign) -> dict[int, int]:
         """Distinct voters, exactly; index 0 is the whole campaign."""
         return await self._per_candidate("recount_people", campaign)
+
+    async def counts_and_rows(self, campaign: StoredCampaign) -> tuple[dict[int, int], dict[int, int]]:
+        """Likes by the counts and by the rows, of one instant: while likes are flushed they are equal too."""
+        with mapped():
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                found = [
+                    await connection.fetch(queries()["recount_counts"], campaign.number),
+                    await connection.fetch(queries()["recount_ledger"], campaign.number, timeout=READ_ALL_S),
+                ]
+        counts, rows = ({record[0]: record[1] for record in records} for records in found)
+        return counts, rows
+
+    async def strays(self, campaign: StoredCampaign) -> dict[str, int]:
+        """What a like must not be -> how many are; the rules that all likes keep are those that only ever widen."""
+        rules, number = campaign.rules, campaign.number
+        classes = [VoterClass[name].value for name in rules.voter_classes]
+        with mapped():
+            [record] = await self._pool.fetch(
+                queries()["recount_strays"], number, classes, rules.window_dates(), timeout=READ_ALL_S
+            )
+            quota = rules.likes_per_window
+            over = await self._pool.fetchval(queries()["recount_over_quota"], number, quota, timeout=READ_ALL_S)
+        counts, hours, candidate, publisher, voter_class, window = record
+        return {
+            "likes of a candidate that there is not": candidate,
+            "likes by a publisher that there is not": publisher,
+            "likes of a voter class that is not allowed": voter_class,
+            "likes of a window that the rules do not have": window,
+            f"voters with more than {quota} likes in a window": over,
+            "likes more or less in the timeline than in the counts": abs(hours - counts),
+        }
 
     async def _per_candidate(self, query: str, campaign: StoredCampaign) -> dict[int, int]:
         with mapped():

@@ -140,8 +140,8 @@ class Lifecycle:
             await step.publish(next_width(campaign.width, len(codes)))
         return await self._bring_into_store(campaign_id)
 
-    async def close(self, campaign_id: str) -> None:
-        """Take no more likes, permanently. After this returns no like is accepted anywhere.
+    async def close(self, campaign_id: str, *, early: str = "") -> None:
+        """Take no more likes, permanently; `early` says why before `closes`. After this no like is accepted anywhere.
 
         A store that has lost a campaign's likes is not closed: an empty shard that is closed cannot be told from one
         that nobody liked in.
@@ -155,7 +155,7 @@ class Lifecycle:
                 await self._require_gates(campaign)
             await self._store.gates.close(campaign.shards)
             faults.hit("close.before_commit")
-            await step.close()
+            await step.close(early)
         faults.hit("close.after_commit")
         await self.publish_document(campaign_id)
 

@@ -15,6 +15,7 @@ from dianzan.domain.shard import Shard
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import StoredCampaign
 from dianzan.life.drain import drain
+from dianzan.life.evidence import beyond, both_ways_out, foreign_likes
 from dianzan.life.lifecycle import require
 from dianzan.life.older_copy import past_older_copy
 from dianzan.process import faults
@@ -56,17 +57,22 @@ class Restorer:
         Raises CampaignError if the rebuilt shards do not equal the ledger, and if that is an older copy which lacks
         candidates or publishers that likes name.
 
-        `only`: of those without a gate these alone. `accept_ledger`: open shards that count more likes than the ledger
-        too, whose surplus the ledger has lost and will never hold.
+        `only`: of those without a gate these alone. `accept_ledger`: the ledger's rows are right as they stand. They
+        are counted again, and shards that count otherwise are rebuilt too: those that count more, whose surplus the
+        ledger has lost and will never hold, and those that count less, though they have lost nothing.
         """
         await self._store.load_library()
+        if accept_ledger:
+            await self._recount(campaign_id)
         async with self._ledger.campaigns.step(campaign_id) as step:
             campaign = await past_older_copy(self._store.documents, step, require(step, campaign_id))
             if campaign.state is State.draft:
                 raise CampaignError(f"Campaign {campaign_id} was never published: there is nothing to restore.")
             if accept_ledger and not campaign.state.is_over:
-                await self._give_up_surplus(campaign, drain_s_max)
+                await self._take_differing(campaign, drain_s_max)
             lost = await self._lost(campaign, drain_s_max, only, accept_ledger=accept_ledger)
+            if not lost and only is None:
+                await self._refuse_foreign(campaign)
             # A flush that was reading when the store was lost may commit yet: what it commits must be rebuilt too.
             await step.lock_shards(lost)
             document = await self._ledger.campaigns.document(campaign)
@@ -82,10 +88,24 @@ class Restorer:
             await self._store.gates.confirm(campaign.shards if only is None else lost)
         return Restored(lost, likes)
 
-    async def _give_up_surplus(self, campaign: StoredCampaign, drain_s_max: float) -> None:
-        """Take the gate from open shards that count more than the ledger once their streams are empty."""
+    async def _recount(self, campaign_id: str) -> None:
+        """Count the ledger's rows into its counts; no flush commits meanwhile."""
+        async with self._ledger.campaigns.step(campaign_id) as step:
+            campaign = require(step, campaign_id)
+            await step.lock_shards(campaign.shards)
+            await step.recount(len(campaign.shards))
+
+    async def _refuse_foreign(self, campaign: StoredCampaign) -> None:
+        if likes := await foreign_likes(self._store, self._ledger, campaign):
+            raise CampaignError(
+                f"The store has lost nothing of {campaign.id}, and the ledger holds {likes} likes that it never took. "
+                f"{both_ways_out(campaign.id)}"
+            )
+
+    async def _take_differing(self, campaign: StoredCampaign, drain_s_max: float) -> None:
+        """Take the gate from open shards that count otherwise than the ledger once their streams are empty."""
         ledger, store = await self._both_counts(campaign)
-        suspects = [shard for shard in campaign.shards if _behind(ledger[shard], store[shard])]
+        suspects = [shard for shard in campaign.shards if ledger[shard] != store[shard]]
         for shard in suspects:
             await self._store.gates.take(shard)  # or its stream may never be empty
         await drain(self._store.streams, suspects, drain_s_max)
@@ -102,11 +122,11 @@ class Restorer:
         closed = await self._store.gates.closed(campaign.shards)
         await drain(self._store.streams, [*missing, *closed], drain_s_max)
         ledger, store = await self._both_counts(campaign)
-        wrong = [
-            shard
-            for shard in closed
-            if _behind(store[shard], ledger[shard]) or (accept_ledger and _behind(ledger[shard], store[shard]))
-        ]
+        if accept_ledger:
+            wrong = [shard for shard in closed if store[shard] != ledger[shard]]
+        else:
+            behind = [shard for shard in closed if beyond(ledger[shard], store[shard])]
+            wrong = [shard for shard in behind if not await self._store.agreements.unbroken(shard)]
         return sorted([*missing, *wrong])
 
     async def _both_counts(
@@ -194,10 +214,6 @@ class Restorer:
                 gathered, held = {}, 0
         for of_shard in gathered.items():
             yield of_shard
-
-
-def _behind(store: Mapping[int, int], ledger: Mapping[int, int]) -> bool:
-    return any(store.get(candidate, 0) < likes for candidate, likes in ledger.items())
 
 
 def _by_candidate(voters: Voters) -> dict[int, list[bytes]]:

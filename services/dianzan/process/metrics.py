@@ -110,7 +110,8 @@ ROUND_TIMESTAMP = Gauge(
 DRIFT = Gauge(
     "dianzan_drift_likes",
     "Likes by which the store's counters differ from the ledger and the streams, by direction. behind: the store has "
-    "lost likes; those shards refuse and are rebuilt. ahead: the ledger has lost rows; see deploy/README.md.",
+    "lost likes; those shards refuse and are rebuilt. ahead: the ledger has lost rows; foreign: it holds rows that the "
+    "store never took. See deploy/README.md for both.",
     ["campaign", "direction"],
 )
 REPAIRED = Counter(
@@ -126,6 +127,12 @@ PUT_BACK = Counter(
 RECONCILED_TIMESTAMP = Gauge(
     "dianzan_reconciled_timestamp_seconds",
     "Unix time of the last comparison of store and ledger over all campaigns. Over 5 min ago: one of them is away.",
+)
+SEAL_DIFFERENCES = Gauge(
+    "dianzan_seal_differences",
+    "What a sealed campaign's tables give otherwise than its seal, by the comparison of each day. Above 0: somebody "
+    "has changed them; dianzan recount names everything.",
+    ["campaign"],
 )
 UNDECODABLE = Gauge(
     "dianzan_undecodable_entries",

@@ -49,6 +49,11 @@ def kept(shard: Shard) -> str:
     return f"{tag(shard)}:kept"
 
 
+def agreed(shard: Shard) -> str:
+    """String: the life of the server in which a comparison last found the shard equal to the ledger."""
+    return f"{tag(shard)}:agreed"
+
+
 def touch(key: str) -> str:
     """Number in the slot of `key`: written where a replica must confirm what may have written nothing else."""
     beside = key[: key.index("}") + 1] if key.startswith("{") else f"{{{key}}}"
@@ -79,6 +84,7 @@ _PATTERNS: Final = {
     "counts": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:counts"),
     "stream": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:stream"),
     "kept": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:kept"),
+    "agreed": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:agreed"),
     "touch": re.compile(rf"\{{({CAMPAIGN_ID}:[0-9]+|{CAMPAIGNS}|dianzan:campaign:{CAMPAIGN_ID})\}}:touch"),
     "marks": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:m:[0-9]+:[0-9]+"),
     "people": re.compile(rf"\{{{CAMPAIGN_ID}:[0-9]+\}}:p:[0-9]+"),

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError
 
-from dianzan.domain.errors import StoreAway
+from dianzan.domain.errors import StoreAway, StoreError
 from dianzan.domain.limits import STORE_TIMEOUT_S
 
 _CONNECT_TIMEOUT_S: Final = 2.0
@@ -70,6 +70,14 @@ def connect(urls: str, *, replicated: bool = False, connections_max: int = 32) -
         if urlsplit(seed).scheme not in ("redis", "rediss", "unix"):
             raise ValueError("an address begins with redis:// or rediss://, and a comma in a password is written %2C")
     return StoreNodes(_Topology(seeds), replicated=replicated, connections_max=connections_max)
+
+
+def refuse_no_address(urls: str) -> None:
+    """Raise StoreError, which names the setting, for what is no address; nothing is connected to."""
+    try:
+        connect(urls)
+    except ValueError as error:
+        raise StoreError(f"That is no store's address ({error}): is DIANZAN_REDIS_URL right?") from error
 
 
 @dataclass(frozen=True, slots=True)

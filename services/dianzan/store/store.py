@@ -10,6 +10,7 @@ from dianzan.domain.errors import StoreAway
 from dianzan.domain.shard import Shard
 from dianzan.process import logs
 from dianzan.store import durability, keys, library
+from dianzan.store.agreements import Agreements
 from dianzan.store.calls import StoreCalls
 from dianzan.store.documents import Documents
 from dianzan.store.errors import mapped
@@ -31,6 +32,7 @@ class Store:
     def __init__(self, nodes: StoreNodes) -> None:
         self._nodes = nodes
         self._calls = StoreCalls(nodes)
+        self.agreements = Agreements(self._calls)
         self.gates = Gates(self._calls)
         self.documents = Documents(self._calls)
         self.marks = Marks(self._calls)

@@ -240,6 +240,7 @@ async def _lose_a_shard(run: Run) -> None:
     async with run.world.client() as client:
         lost = [key async for key in client.scan_iter(match=f"{tag}:m:*")]
         assert await client.delete(*lost, f"{tag}:counts") > 1, "nobody had liked in the shard"
+        await client.delete(f"{tag}:agreed")  # in an older copy it is the word of an earlier life
 
 
 async def _rebuilt(run: Run) -> None:

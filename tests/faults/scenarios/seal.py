@@ -14,6 +14,8 @@ from tests.faults.proxy import Mode
 from tests.faults.registry import scenario
 from tests.faults.run import Run
 
+END = ("--yes", "--early", "the scenario ends it")
+
 
 async def _sealed(run: Run) -> str:
     """Seal to the end, recount as an auditor does, and take the public record; what the seal has said."""
@@ -27,7 +29,7 @@ async def _sealed(run: Run) -> str:
 
 
 async def _done(run: Run, command: str, *options: str) -> str:
-    code, said = await run.world.command(command, run.campaign, *options)
+    code, said = await run.world.command(command, run.campaign, *options, *(END if command == "seal" else ()))
     assert code == 0, f"{command} ended with {code}: {said}"
     return said
 
@@ -39,7 +41,7 @@ async def _nothing_more(run: Run) -> None:
 
 
 async def _interrupted(run: Run, *, point: str) -> None:
-    code, said = await run.world.command("seal", run.campaign, DIANZAN_FAULTS=f"{point}:kill")
+    code, said = await run.world.command("seal", run.campaign, *END, DIANZAN_FAULTS=f"{point}:kill")
     assert code == -signal.SIGKILL, f"seal ended with {code} at {point}: {said}"
     await _nothing_more(run)
     await _sealed(run)

@@ -127,10 +127,11 @@ export interface ResultsEvent {
 /** A candidate's numbers in an event: [rank, likes, people]. */
 export type Standing = [number | null, number | null, number | null];
 
-/** The tally; final once `sealed` is true. */
+/** The tally; final once `sealed` is true. `digest`: SHA-256 of all that was sealed, as `dianzan recount` has it. */
 export interface TallyDocument {
   campaign: string;
   tally: Array<TallyRow>;
+  digest: string | null;
   likes: number | null;
   people: number | null;
   people_estimated: boolean;

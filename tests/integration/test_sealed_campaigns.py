@@ -1,0 +1,63 @@
+"""The worker's daily look at what is sealed: a change is a metric and an error in the log, and holds up nothing."""
+
+from __future__ import annotations
+
+import pytest
+from redis.asyncio import Redis
+
+from dianzan.domain.errors import LedgerAway
+from dianzan.ledger.ledger import Ledger
+from dianzan.process import background, metrics
+from dianzan.store.like_link import LikeLink
+from tally_worker import sealed_campaigns
+from tally_worker.sealed_campaigns import SealedCampaigns
+from tests.support.tampering import Sql
+from tests.support.wait import until
+from tests.support.way import Way, ballots, make_way
+
+
+@pytest.fixture
+async def way(valkey: Redis, ledger: Ledger, valkey_link: LikeLink) -> Way:
+    """A sealed campaign."""
+    made = await make_way(valkey, ledger, valkey_link, shards=2)
+    await made.cast(*ballots(0, 40))
+    await made.flush()
+    await made.sealer.seal(made.campaign.id, drain_s_max=5)
+    return made
+
+
+def differences(way: Way) -> float:
+    found: float = metrics.SEAL_DIFFERENCES.labels(way.campaign.id)._value.get()
+    return found
+
+
+async def test_what_was_changed_is_told(way: Way, sql: Sql, capsys: pytest.CaptureFixture[str]) -> None:
+    await SealedCampaigns(way.ledger).run_once()
+    assert differences(way) == 0
+
+    await sql.execute("UPDATE sealed_tallies SET rank = 9 WHERE campaign = $1 AND candidate = 1", way.campaign.number)
+    await SealedCampaigns(way.ledger).run_once()
+
+    assert differences(way) == 3  # the rank, the tally, the digest
+    assert "a sealed campaign is not what was sealed" in capsys.readouterr().out
+
+
+async def test_a_postgres_that_is_away_puts_the_look_off(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_campaigns, "TRY_AGAIN_S", 0.01)
+    looks = 0
+
+    async def looked() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise LedgerAway("it restarts")
+
+    looking = SealedCampaigns(way.ledger)
+    monkeypatch.setattr(looking, "run_once", looked)
+    task = background.spawn("sealed campaigns", looking.run())
+
+    async def again() -> bool:
+        return looks == 2
+
+    await until(again, what="the second look")
+    await background.stop(task)
