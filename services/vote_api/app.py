@@ -73,6 +73,7 @@ async def _running(settings: VoteSettings) -> AsyncIterator[VoteState]:
         watch = StoreWatch(
             watched,
             allow_weak_store=settings.allow_weak_store,
+            attest_store=settings.attest_store,
             backlog_bytes_max=settings.backlog_bytes_max,
             store_folder=settings.store_folder,
         )

@@ -82,5 +82,5 @@ class Readiness(Struct):
     """Whether likes are taken, and what stands in the way or was waived."""
 
     ready: bool
-    promise: Literal["kept", "broken", "waived"]
+    promise: Literal["kept", "attested", "broken", "waived"]
     reasons: list[str]

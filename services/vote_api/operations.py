@@ -32,10 +32,12 @@ async def readyz(request: Request) -> Response:
     """
     state: VoteState = request.scope["state"]
     watch = state["watch"]
-    promise: Literal["kept", "broken", "waived"] = "kept" if watch.all_durable else "broken"
+    promise: Literal["kept", "attested", "broken", "waived"] = "kept" if watch.all_durable else "broken"
+    if promise == "kept" and watch.attested:
+        promise = "attested"
     if watch.waived:
         promise = "waived"
-    ready, reasons = watch.ready, watch.reasons
+    ready, reasons = watch.ready, [*watch.reasons, *watch.attested]
     if state["draining"]:
         ready, reasons = False, [*reasons, "this process is about to end"]
     return Response(

@@ -15,6 +15,9 @@ class VoteSettings(Settings):
     allow_weak_store: bool = Field(
         default=False, description="For development: serve although the store does not keep the promise, and say so."
     )
+    attest_store: bool = Field(
+        default=False, description="The store is set as deploy/README.md says, though it may not tell its settings."
+    )
     backlog_bytes_max: int = Field(
         default=BACKLOG_BYTES_MAX, ge=1, description="Likes are refused while one server's streams hold more bytes."
     )

@@ -115,6 +115,17 @@ async def test_three_primaries_with_a_replica_each_keep_every_promise_and_count_
     assert {await like(nodes, campaign, each) for each in voters} == {"a"}
 
 
+async def test_a_cluster_behind_one_address_is_known_by_what_its_server_says(cluster: ValkeyCluster) -> None:
+    one = cluster_url(cluster.folder).split(",")[0]
+    nodes = connect(one, replicated=True)
+    try:
+        await nodes.known()
+
+        assert len(nodes.all()) == 3
+    finally:
+        await nodes.aclose()
+
+
 def test_the_settings_of_every_node_are_in_force(cluster: ValkeyCluster) -> None:
     wanted = {
         "appendonly": "yes",

@@ -30,6 +30,7 @@ from tests.simulation.wall import simulated_pair
 from tests.support.casting import Ballot, call_of, cast, document, voter
 from tests.support.nodes import one_server
 from tests.support.servers import REDIS_7_0, SIMULATED, DebianRedis
+from tests.support.store_state import configured
 from tests.support.wait import until
 from vote_api.store.watch import StoreWatch
 
@@ -111,6 +112,8 @@ async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     await Store(nodes).load_library()
     await primary.client.config_set("repl-diskless-sync-delay", "0")
     await replica.config_set("masterauth", read_password(servers[0].folder))
+    # The two know each other's password, as a pair that is to change places does.
+    await replica.execute_command("ACL SETUSER", "default", f">{read_password(servers[0].folder)}")  # type: ignore[no-untyped-call]
     await replica.replicaof("127.0.0.1", str(servers[0].port))
     await until(found.confirms, what="the replica confirms")
     yield found
@@ -253,3 +256,32 @@ async def test_a_replica_takes_no_likes_itself(pair: Pair) -> None:
     assert "this server is a replica: likes go to the primary" in await durability.durability_gaps(
         pair.replica, replicated=True
     )
+
+
+@pytest.mark.parametrize("pair", ["redis-7.0"], indirect=True, scope="module")
+async def test_a_replica_whose_fsync_cannot_be_waited_for_must_be_set_right_itself(pair: Pair) -> None:
+    await until(pair.in_step, what="the replica is in step")
+
+    async with configured(pair.replica, "appendfsync", "everysec"):
+        [broken] = await durability.durability_gaps(pair.primary, replicated=True)
+    assert broken == "the replica's appendfsync is 'everysec': set it to always"
+
+    async with configured(pair.replica, "appendonly", "no"):
+        [broken] = await durability.durability_gaps(pair.primary, replicated=True)
+    assert broken == "the replica's appendonly is 'no': set it to yes"
+
+
+@pytest.mark.parametrize("pair", ["redis-7.0"], indirect=True, scope="module")
+async def test_a_replica_that_cannot_be_asked_holds_nothing_that_counts(pair: Pair) -> None:
+    await until(pair.in_step, what="the replica is in step")
+    where = pair.primary.connection_pool.connection_kwargs
+    await pair.primary.acl_setuser("other", enabled=True, passwords=["+secret"], categories=["+@all"], keys=["*"])
+    nodes = connect(f"redis://other:secret@{where['host']}:{where['port']}/0", replicated=True)
+    try:
+        [broken] = await durability.durability_gaps(nodes.all()[0].client, replicated=True)
+    finally:
+        await nodes.aclose()
+        await pair.primary.acl_deluser("other")
+
+    assert "the replica's settings cannot be read" in broken
+    assert "before Redis 7.2 the replicated mode needs that" in broken

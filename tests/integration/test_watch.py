@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +14,10 @@ import pytest
 from redis.asyncio import Redis
 
 from dianzan.domain.campaign import Document
-from dianzan.domain.errors import CampaignUnknown, NoRoom, StoreUnavailable, StoreUnsafe, Unavailable
+from dianzan.domain.errors import CampaignUnknown, ClockSkewed, NoRoom, StoreUnavailable, StoreUnsafe, Unavailable
 from dianzan.domain.limits import BACKLOG_BYTES_MAX
 from dianzan.domain.shard import Shard
+from dianzan.domain.windows import now_ms
 from dianzan.store import keys, library
 from dianzan.store.like_link import LikeLink
 from dianzan.store.nodes import Node, StoreNodes, connect
@@ -315,3 +318,76 @@ async def test_likes_are_refused_from_85_percent_of_the_stores_disk_on(
 class _Disk(NamedTuple):
     used: int
     free: int
+
+
+# ---- what a server may not tell -------------------------------------------------------------------------------------
+
+TELLS_LITTLE = ["+@all", "-config", "-info", "-memory"]
+
+
+@asynccontextmanager
+async def one_who_may(client: Redis, *rules: str) -> AsyncIterator[StoreNodes]:
+    """The server, seen by a user with these rights."""
+    await client.execute_command("ACL SETUSER", "hosted", "on", ">secret", "~*", "&*", *rules)  # type: ignore[no-untyped-call]
+    where = client.connection_pool.connection_kwargs
+    nodes = connect(f"redis://hosted:secret@{where['host']}:{where['port']}/0")
+    try:
+        yield nodes
+    finally:
+        await nodes.aclose()
+        await client.acl_deluser("hosted")
+
+
+@pytest.mark.parametrize("rules", [TELLS_LITTLE, ["+@all", "-config"], ["+@all", "-info"]])
+async def test_a_server_that_may_not_tell_its_settings_is_unsafe_and_says_what_to_allow(
+    client: Redis, rules: list[str]
+) -> None:
+    async with one_who_may(client, *rules) as nodes:
+        watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=BACKLOG_BYTES_MAX)
+        await watch.refresh()
+
+        with pytest.raises(StoreUnsafe):
+            watch.require(nodes.all()[0])
+        assert not watch.ready
+        assert "allow it to this user, or attest" in watch.reasons[0]
+        assert "does not answer" not in watch.reasons[0]
+
+
+async def test_what_cannot_be_read_can_be_attested_and_is_shown_as_attested(client: Redis) -> None:
+    async with one_who_may(client, *TELLS_LITTLE) as nodes:
+        watch = StoreWatch(nodes, allow_weak_store=False, attest_store=True, backlog_bytes_max=BACKLOG_BYTES_MAX)
+        await watch.refresh()
+
+        watch.require(nodes.all()[0])
+        assert watch.ready
+        assert "attested by DIANZAN_ATTEST_STORE" in watch.attested[0]
+
+
+async def test_what_can_be_read_is_not_attested_away(client: Redis, nodes: StoreNodes, node: Node) -> None:
+    async with configured(client, "appendfsync", "no"):
+        watch = StoreWatch(nodes, allow_weak_store=False, attest_store=True, backlog_bytes_max=BACKLOG_BYTES_MAX)
+        await watch.refresh()
+
+        with pytest.raises(StoreUnsafe):
+            watch.require(node)
+
+
+# ---- clocks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ahead_s", "said"), [(10, "10 s ahead of"), (-3_600, "3600 s behind")])
+async def test_a_process_whose_clock_is_wrong_is_not_ready_and_says_by_how_much(
+    watch: StoreWatch, node: Node, monkeypatch: pytest.MonkeyPatch, ahead_s: int, said: str
+) -> None:
+    monkeypatch.setattr(health, "now_ms", lambda: now_ms() + ahead_s * 1000)
+
+    await watch.refresh()
+
+    with pytest.raises(ClockSkewed):
+        watch.require(node)
+    assert not watch.ready
+    assert f"this process's clock is {said} the store's" in watch.reasons[0]
+
+    monkeypatch.setattr(health, "now_ms", lambda: now_ms() + 4_000)
+    await watch.refresh()
+    assert watch.ready

@@ -27,6 +27,16 @@ from tests.support.way import Way, make_way
 # Processes are slow to start, and what differs between servers is tested without them.
 pytestmark = pytest.mark.parametrize("postgres_url", ["postgres-wheel"], indirect=True)
 
+
+@pytest.fixture
+async def database_url(empty_database_url: str) -> str:
+    """A database of the test's own: these workers look at every campaign, also at what other tests broke on purpose."""
+    ledger = await Ledger.connect(empty_database_url)
+    await ledger.migrate()
+    await ledger.aclose()
+    return empty_database_url
+
+
 SEED = 20
 KILLS = 3
 BATCHES_MAX = 20_000

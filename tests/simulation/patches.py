@@ -22,7 +22,7 @@ BACKOFF_S_MAX = 1.0
 REPLACED: Final[Mapping[str, Sequence[str]]] = {
     "dianzan.process.background": ["os", "_log"],
     "dianzan.life.drain": ["time"],
-    "dianzan.store.durability": ["REPLICA_WAIT_MS"],
+    "dianzan.store.durability": ["REPLICA_WAIT_MS", "_replica_gaps"],
     "dianzan.store.like_link": ["now_ms", "STORE_TIMEOUT_S"],
     "dianzan.store.nodes": ["random"],
     "dianzan.store.store": ["_log"],
@@ -33,7 +33,7 @@ REPLACED: Final[Mapping[str, Sequence[str]]] = {
     "vote_api.likes.batchers": ["metrics"],
     "vote_api.likes.path": ["now_ms", "time", "_log", "metrics", "_ANSWERED", "_COUNTERS"],
     "vote_api.store.campaigns": ["now_ms", "_log", "metrics"],
-    "vote_api.store.health": ["time", "metrics"],
+    "vote_api.store.health": ["now_ms", "time", "metrics"],
     "vote_api.store.watch": ["time", "_log", "metrics"],
 }
 
@@ -89,6 +89,11 @@ class Unmeasured:
         return self
 
 
+async def _set_right(*_asked: object) -> list[str]:
+    """A simulated replica is set as its primary, and by a connection that no history simulates."""
+    return []
+
+
 def _machine(loop: SimLoop, rng: random.Random, note: Callable[..., None], died: Callable[[], None]) -> dict[str, Any]:
     """Names that production modules import, and what stands for them."""
 
@@ -111,6 +116,7 @@ def _machine(loop: SimLoop, rng: random.Random, note: Callable[..., None], died:
         "_ANSWERED": Unmeasured(),
         "_COUNTERS": {},
         "REPLICA_WAIT_MS": REPLICA_WAIT_MS,
+        "_replica_gaps": _set_right,
         "STORE_TIMEOUT_S": STORE_TIMEOUT_S,
         "BACKOFF_S_MAX": BACKOFF_S_MAX,
         "RECONCILE_EVERY_S": 1.0,

@@ -170,7 +170,9 @@ class SimNodes(StoreNodes):
     def __init__(self, cluster: Cluster, process: str, *, replicated: bool) -> None:
         self._cluster, self._process = cluster, process
         super().__init__(
-            _Topology([f"redis://{name}" for name in cluster.servers]), replicated=replicated, connections_max=1
+            _Topology([f"redis://{name}" for name in cluster.servers], clustered=len(cluster.servers) > 1),
+            replicated=replicated,
+            connections_max=1,
         )
 
     @override

@@ -7,7 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -93,10 +93,10 @@ async def test_clients_that_ask_on_and_read_nothing_take_little_memory(
 )
 async def test_a_head_above_the_limits_is_refused(system: System, service: str, head: bytes) -> None:
     async with wired(port_of(system, service)) as wire:
-        await wire.send(head)
-
-        assert (await wire.answer()).status == 400
-        assert await wire.ended()
+        with suppress(ConnectionResetError):  # what was sent after the refusal is not read, and may undo the answer
+            await wire.send(head)
+            assert (await wire.answer()).status == 400
+        await wire.until_closed()
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -220,7 +220,7 @@ def test_one_store_address_without_the_other_is_refused(system: System, tmp_path
         ("DIANZAN_REDIS_URL", "redis://127.0.0.1:1/0", "is DIANZAN_REDIS_URL right?"),
         ("DIANZAN_REDIS_URL", "nonsense", "is DIANZAN_REDIS_URL right?"),
         ("DIANZAN_DATABASE_URL", "postgresql://127.0.0.1:1/dianzan", "is DIANZAN_DATABASE_URL right?"),
-        ("DIANZAN_DATABASE_URL", "nonsense", "DIANZAN_DATABASE_URL has no scheme: write postgresql://"),
+        ("DIANZAN_DATABASE_URL", "nonsense", "is DIANZAN_DATABASE_URL right? It has no scheme: write postgresql://"),
     ],
 )
 def test_a_store_address_that_leads_nowhere_is_named(

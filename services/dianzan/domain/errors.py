@@ -206,6 +206,10 @@ class StoreFull(StoreError):
     """The store has no memory left for this write; nothing was written."""
 
 
+class StoreUntold(StoreError):
+    """The server may not tell what it is set to, or how full it is: its operator forbids CONFIG or INFO."""
+
+
 class DocumentUnreadable(StoreError):
     """The store's document of a campaign is not one that this version knows."""
 

@@ -17,6 +17,7 @@ PREFIX: Final = "DIANZAN_"
 KNOWN: Final = frozenset(
     {
         "ALLOW_WEAK_STORE",
+        "ATTEST_STORE",
         "BACKLOG_BYTES_MAX",
         "DATA",
         "DATABASE_URL",

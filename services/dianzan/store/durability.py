@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from dianzan.domain.errors import StoreAway, StoreError, StoreUntold
 from dianzan.domain.limits import REPLICA_LAG_S_MAX, REPLICA_WAIT_MS
 from dianzan.store import library
 from dianzan.store.errors import mapped
@@ -27,25 +29,47 @@ Command = tuple[str | int, ...]
 async def durability_gaps(client: Redis, *, replicated: bool) -> list[str]:
     """Why this server does not keep its mode's promise, one sentence a reason; empty if it does.
 
-    Raises StoreError if the server does not answer, or refuses to tell.
+    Raises StoreAway if the server does not answer, StoreUntold if it may not tell its settings.
     """
-    with mapped():
+    with _told("CONFIG GET"):
         settings = await client.config_get(*DURABLE_SETTINGS)
+    with _told("INFO"):
         replication = cast("Mapping[str, Any]", await client.info("replication"))
-    broken = [
+    broken = [*_wrong(settings), *await library_gaps(client)]
+    if replication["role"] != "master":
+        broken.append("this server is a replica: likes go to the primary")
+    elif replicated:
+        broken += _replication_gaps(replication) or await _replica_gaps(client, replication["slave0"])
+    return broken
+
+
+async def library_gaps(client: Redis) -> list[str]:
+    """Why this server's functions cannot take likes; empty if they can. This much every server tells."""
+    version = await library.version(client)
+    # A newer one serves too: its functions keep their names as long as their arguments.
+    if version is None or version < library.VERSION:
+        return [f"function library version is {version}, not {library.VERSION}: run dianzan migrate"]
+    return []
+
+
+def _wrong(settings: Mapping[Any, Any]) -> list[str]:
+    return [
         f"{name} is {_text(settings.get(name)) or '?'!r}: set it to {wanted}"
         for name, wanted in DURABLE_SETTINGS.items()
         if _text(settings.get(name)) != wanted
     ]
-    version = await library.version(client)
-    # A newer one serves too: its functions keep their names as long as their arguments.
-    if version is None or version < library.VERSION:
-        broken.append(f"function library version is {version}, not {library.VERSION}: run dianzan migrate")
-    if replication["role"] != "master":
-        broken.append("this server is a replica: likes go to the primary")
-    elif replicated:
-        broken += _replication_gaps(replication)
-    return broken
+
+
+@contextmanager
+def _told(command: str) -> Iterator[None]:
+    """Raise StoreUntold where the server forbids this command or does not know it."""
+    try:
+        with mapped(command):
+            yield
+    except (StoreAway, StoreUntold):
+        raise
+    except StoreError as error:
+        raise StoreUntold(f"{error}") from error
 
 
 def _replication_gaps(replication: Mapping[str, Any]) -> list[str]:
@@ -57,6 +81,25 @@ def _replication_gaps(replication: Mapping[str, Any]) -> list[str]:
     if replica["state"] != "online" or int(replica["lag"]) > REPLICA_LAG_S_MAX:
         return [f"the replica is {replica['state']}, {replica['lag']} s behind: it must be in step"]
     return []
+
+
+async def _replica_gaps(client: Redis, replica: Mapping[str, Any]) -> list[str]:
+    """What the replica's own settings lack where its fsync cannot be waited for; with them WAIT is enough.
+
+    A replica that fsyncs always answers the primary's question how far it is only after the fsync.
+    """
+    if await has_waitaof(client):
+        return []
+    pool = client.connection_pool
+    there = {**pool.connection_kwargs, "host": replica["ip"], "port": int(replica["port"])}
+    asked = Redis.from_pool(type(pool)(connection_class=pool.connection_class, **there))
+    try:
+        with mapped("CONFIG GET"):
+            return [f"the replica's {gap}" for gap in _wrong(await asked.config_get(*DURABLE_SETTINGS))]
+    except StoreError as error:
+        return [f"the replica's settings cannot be read ({error}): before Redis 7.2 the replicated mode needs that"]
+    finally:
+        await asked.aclose()
 
 
 # ---- the end of a pipeline whose writes a replica must hold ---------------------------------------------------------
@@ -103,9 +146,19 @@ class Room:
     backlog: int
 
 
+async def clock_ms(client: Redis) -> int:
+    """A server's clock in Unix milliseconds."""
+    with mapped("TIME"):
+        seconds, microseconds = await client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
 async def room(client: Redis, streams: Sequence[str]) -> Room:
-    """Measure one server in one round trip. Without maxmemory the limit is the machine's memory."""
-    with mapped():
+    """Measure one server in one round trip. Without maxmemory the limit is the machine's memory.
+
+    Raises StoreUntold if the server may not tell.
+    """
+    with _told("INFO or MEMORY USAGE"):
         async with client.pipeline(transaction=False) as pipeline:
             pipeline.info("memory")
             for stream in streams:

@@ -129,6 +129,9 @@ class LikeLink:
             await connection.disconnect(nowait=True)
 
     async def _connected(self) -> AbstractConnection:
+        # Nothing is in flight: a connection that the server or a firewall has closed is opened again without a doubt.
+        if self._connection is not None and _ended(self._connection):
+            await self.close()
         if self._connection is None:
             pool = self._client.connection_pool
             connection = cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]
@@ -155,6 +158,11 @@ class LikeLink:
 def _packed(command: Sequence[Any]) -> bytes:
     packed: bytes = pack_command(command)  # type: ignore[arg-type]  # hiredis types it as a tuple of one
     return packed
+
+
+def _ended(connection: Any) -> bool:
+    reader = getattr(connection, "_reader", None)
+    return reader is not None and (reader.at_eof() or reader.exception() is not None)
 
 
 async def _any_reply(connection: AbstractConnection) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,6 +21,8 @@ from dianzan.domain.errors import StoreAway, StoreError
 from dianzan.domain.limits import STORE_TIMEOUT_S
 
 _CONNECT_TIMEOUT_S: Final = 2.0
+# A firewall that forgets quiet connections is kept awake, and one that drops them unsaid is found out within a minute.
+_KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 
 def open_client(url: str, *, connections_max: int = 32) -> Redis:
@@ -35,6 +38,8 @@ def open_client(url: str, *, connections_max: int = 32) -> Redis:
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         max_connections=connections_max,
         timeout=STORE_TIMEOUT_S,
+        socket_keepalive=True,
+        socket_keepalive_options=_KEEPALIVE,
     )
     pool.connection_class = type("Connection", (_PacksFast, _SaysWhenReset, pool.connection_class), {})
     return Redis.from_pool(pool)
@@ -69,7 +74,8 @@ def connect(urls: str, *, replicated: bool = False, connections_max: int = 32) -
     for seed in seeds:
         if urlsplit(seed).scheme not in ("redis", "rediss", "unix"):
             raise ValueError("an address begins with redis:// or rediss://, and a comma in a password is written %2C")
-    return StoreNodes(_Topology(seeds), replicated=replicated, connections_max=connections_max)
+    topology = _Topology(seeds, clustered=True if len(seeds) > 1 else None)
+    return StoreNodes(topology, replicated=replicated, connections_max=connections_max)
 
 
 def refuse_no_address(urls: str) -> None:
@@ -99,10 +105,7 @@ class _Topology:
     seeds: list[str]
     slots: list[str | None] = field(default_factory=list)
     generation: int = 0
-
-    @property
-    def clustered(self) -> bool:
-        return len(self.seeds) > 1
+    clustered: bool | None = None  # by one address alone not known before its server has said so
 
 
 class StoreNodes:
@@ -157,7 +160,7 @@ class StoreNodes:
 
     async def known(self) -> None:
         """Ask for the slots where that has not succeeded before. Raises StoreAway."""
-        if self._topology.clustered and not self._topology.slots:
+        if self._topology.clustered is None or (self._topology.clustered and not self._topology.slots):
             await self.refresh()
 
     async def refresh(self) -> None:
@@ -166,6 +169,8 @@ class StoreNodes:
         A node in a minority knows that it is (`cluster_state:fail`) and is not believed; nodes are asked in random
         order, so that one with an old map is not asked for ever.
         """
+        if self._topology.clustered is None:
+            await self._learn()
         if not self._topology.clustered:
             return
         known = {address for address in self._topology.slots if address} | set(map(_address, self._topology.seeds))
@@ -189,6 +194,16 @@ class StoreNodes:
         """Close every connection."""
         for client in self._clients.values():
             await client.aclose()
+
+    async def _learn(self) -> None:
+        """Whether the one address leads to a cluster, as a managed one has a single name; asked until it answers."""
+        try:
+            told: Mapping[str, Any] = await self._client(_address(self._topology.seeds[0])).info("cluster")
+        except exceptions.ResponseError:
+            told = {}  # it may not tell; a cluster's answers to what follows name the setting
+        except (RedisError, OSError, TimeoutError):
+            return
+        self._topology.clustered = bool(int(told.get("cluster_enabled", 0)))
 
     async def _ask(self, address: str) -> list[str | None] | None:
         client = self._client(address)

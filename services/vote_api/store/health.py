@@ -9,8 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from dianzan.domain.errors import NoRoom, StoreError, StoreUnavailable, StoreUnsafe
-from dianzan.domain.limits import STORE_FULL_SHARE
+from dianzan.domain.errors import (
+    ClockSkewed,
+    NoRoom,
+    StoreError,
+    StoreUnavailable,
+    StoreUnsafe,
+    StoreUntold,
+    Unavailable,
+)
+from dianzan.domain.limits import CLOCK_SKEW_MS_MAX, STORE_FULL_SHARE
+from dianzan.domain.windows import now_ms
 from dianzan.process import metrics
 from dianzan.store import durability
 from dianzan.store.nodes import Node
@@ -25,26 +34,38 @@ class Health:
     away: str = "has not been checked yet"  # why it does not answer, empty if it does
     not_durable: list[str] = field(default_factory=list)  # promises it does not keep
     full: str = ""  # what there is too much of, empty if there is room
+    skewed: str = ""  # by how much this process's clock and the server's differ, empty if they agree
+    attested: str = ""  # what the server does not tell and its operator stands for, empty if it tells all
     checked_s: float = float("-inf")
 
     @property
     def reasons(self) -> list[str]:
         """Why likes are refused, or what is waived, one sentence each."""
         found = [f"the store {self.away}"] if self.away else self.not_durable
-        return [reason for reason in (*found, self.full) if reason]
+        return [reason for reason in (*found, self.full, self.skewed) if reason]
 
 
 class HealthCheck:
     """Looks at servers: their room every time, their promise every ten seconds and after each disturbance."""
 
     def __init__(
-        self, *, replicated: bool, allow_weak_store: bool, backlog_bytes_max: int, store_folder: Path | None
+        self,
+        *,
+        replicated: bool,
+        allow_weak_store: bool,
+        attest_store: bool = False,
+        backlog_bytes_max: int,
+        store_folder: Path | None,
     ) -> None:
-        """`store_folder` lies on the store's disk, if this process can see it."""
+        """`store_folder` lies on the store's disk, if this process can see it.
+
+        `attest_store`: what a server does not tell is taken as its operator says: set as the promise needs.
+        """
+        self._attest_store = attest_store
         self._replicated, self._allow_weak_store = replicated, allow_weak_store
         self._backlog_bytes_max, self._store_folder = backlog_bytes_max, store_folder
 
-    def refusal(self, health: Health) -> StoreUnavailable | StoreUnsafe | NoRoom | None:
+    def refusal(self, health: Health) -> Unavailable | None:
         """What a voter is told if this server takes no likes: it is away, breaks its promise, or is full."""
         if health.away:
             return StoreUnavailable("The store does not answer; nothing was counted. Ask again.")
@@ -52,6 +73,8 @@ class HealthCheck:
             return StoreUnsafe("The store does not keep the promise now, so nothing is counted; ask again.")
         if health.full:
             return NoRoom("The store is nearly full; nothing was counted. Ask again.")
+        if health.skewed:
+            return ClockSkewed("This server's clock and the store's differ; nothing was counted. Ask again.")
         return None
 
     async def look(self, node: Node, health: Health, streams: Sequence[str]) -> None:
@@ -62,13 +85,29 @@ class HealthCheck:
         try:
             if health.away or health.not_durable or time.monotonic() - health.checked_s >= DURABILITY_EVERY_S:
                 await self.check_promise(node, health)
+            health.skewed = await _skew(node)
             health.full = await self._fullness(node, streams)
+        except StoreUntold as error:
+            health.full = ""
+            self._untold(health, error)
         except StoreError as error:
             health.away = f"does not answer: {error.reason}"
 
+    def _untold(self, health: Health, error: StoreUntold) -> None:
+        if self._attest_store:
+            health.attested = f"attested by DIANZAN_ATTEST_STORE: {error}"
+        else:
+            advice = "allow it to this user, or attest the store's settings by DIANZAN_ATTEST_STORE=true"
+            health.not_durable = [f"{error}: {advice}"]
+
     async def check_promise(self, node: Node, health: Health) -> None:
         """Renew whether a server keeps the promise. Raises StoreError if it does not answer."""
-        health.not_durable = await durability.durability_gaps(node.client, replicated=self._replicated)
+        health.attested = ""
+        try:
+            health.not_durable = await durability.durability_gaps(node.client, replicated=self._replicated)
+        except StoreUntold as error:
+            health.not_durable = await durability.library_gaps(node.client)
+            self._untold(health, error)
         health.away, health.checked_s = "", time.monotonic()
 
     async def _fullness(self, node: Node, streams: Sequence[str]) -> str:
@@ -91,3 +130,14 @@ class HealthCheck:
         if share < STORE_FULL_SHARE:
             return ""
         return f"{share:.0%} of the store's disk is used: {STORE_FULL_SHARE:.0%} is the most"
+
+
+async def _skew(node: Node) -> str:
+    """By how much the clocks differ, beyond what the store takes; the time on the way counts for neither."""
+    asked_ms = now_ms()
+    server_ms = await durability.clock_ms(node.client)
+    ahead_ms = max(asked_ms - server_ms, 0) - max(server_ms - now_ms(), 0)
+    if abs(ahead_ms) <= CLOCK_SKEW_MS_MAX:
+        return ""
+    direction = "ahead of" if ahead_ms > 0 else "behind"
+    return f"this process's clock is {abs(ahead_ms) / 1000:.0f} s {direction} the store's: set the one that is wrong"

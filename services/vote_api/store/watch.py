@@ -32,6 +32,7 @@ class StoreWatch:
         nodes: StoreNodes,
         *,
         allow_weak_store: bool,
+        attest_store: bool = False,
         backlog_bytes_max: int,
         store_folder: Path | None = None,
     ) -> None:
@@ -40,6 +41,7 @@ class StoreWatch:
         self._check = HealthCheck(
             replicated=nodes.replicated,
             allow_weak_store=allow_weak_store,
+            attest_store=attest_store,
             backlog_bytes_max=backlog_bytes_max,
             store_folder=store_folder,
         )
@@ -58,6 +60,11 @@ class StoreWatch:
         """Whether every server answers and keeps the promise."""
         health = [self._health_of(node) for node in self._nodes.all()]
         return bool(health) and not any(found.away or found.not_durable for found in health)
+
+    @property
+    def attested(self) -> list[str]:
+        """What the servers do not tell, and their operator stands for."""
+        return [found for node in self._nodes.all() if (found := self._health_of(node).attested)]
 
     @property
     def ready(self) -> bool:
