@@ -188,6 +188,7 @@ class Reconciler:
             await self._store.gates.close(campaign.shards)
 
     async def _look(self, campaign: StoredCampaign) -> None:
+        metrics.begin(campaign.id)
         drifts: dict[int, Drift] = {}
         missing = await self._store.gates.missing(campaign.shards)
         for shard in [shard for shard in campaign.shards if shard not in missing]:

@@ -33,7 +33,6 @@ class FlushLoop:
         self._consumer, self._ledger, self._store = consumer, ledger, store
         self._flush_every_s = flush_every_s
         self._stopping = asyncio.Event()
-        self._measured: set[str] = set()
         self.last_success_s = 0.0
         self.disturbed = asyncio.Event()  # store or ledger were away: what they hold may no longer agree
 
@@ -70,7 +69,7 @@ class FlushLoop:
         away: StoreError | None = None
         for campaign in await self._ledger.campaigns.all():
             if campaign.state not in (State.published, State.closed):
-                self._forget_measured(campaign.id)
+                metrics.forget(campaign.id)
                 continue
             waiting = await self._store.streams.backlog(campaign.shards)
             if None in waiting:
@@ -81,17 +80,9 @@ class FlushLoop:
             likes += flushed
             away = away or error
             metrics.BACKLOG.labels(campaign.id).set(sum(entries or 0 for entries in waiting))
-            self._measured.add(campaign.id)
         if away is not None:
             raise away
         return likes
-
-    def _forget_measured(self, campaign: str) -> None:
-        # A sealed campaign has no backlog; its last gauge would stand for ever.
-        for gauge in (metrics.BACKLOG, metrics.BACKLOG_AGE_SECONDS, metrics.UNDECODABLE):
-            if campaign in self._measured:
-                gauge.remove(campaign)
-        self._measured.discard(campaign)
 
     async def _flush_campaign(self, campaign: StoredCampaign, shards: Sequence[Shard]) -> Flushed:
         """Likes the ledger refuses (a partition is gone) wait in their streams and hold back no other campaign."""

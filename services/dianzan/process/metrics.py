@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import Counter, Gauge, Histogram
 
 # ---- vote API ----------------------------------------------------------------------------------------------
@@ -171,3 +173,22 @@ PUBLISHED_LIKES = Gauge(
     "Likes in the snapshot, of campaigns whose results are public.",
     ["campaign"],
 )
+
+# ---- the life of a campaign's series -----------------------------------------------------------------------
+
+# Of the worker, while a campaign takes likes or drains: the last value would stand for ever, and page for ever.
+OF_A_RUNNING_CAMPAIGN: Final = (BACKLOG, BACKLOG_AGE_SECONDS, UNDECODABLE, BUCKET_FILL, DRIFT)
+# An alert on the growth of a counter does not see what it is born with, so that it must be born at 0.
+_FROM_THE_START: Final = (REPAIRED, PUT_BACK)
+
+
+def begin(campaign: str) -> None:
+    """Show a campaign's counters that alerts watch for growth, at 0 until something happens."""
+    for counter in _FROM_THE_START:
+        counter.labels(campaign)
+
+
+def forget(campaign: str) -> None:
+    """Remove what only a running campaign has; again, or of one never seen, changes nothing."""
+    for gauge in OF_A_RUNNING_CAMPAIGN:
+        gauge.remove_by_labels({"campaign": campaign})
