@@ -31,6 +31,15 @@ class CampaignSummary(Struct, frozen=True):
     voter_classes: list[str]
     results: Literal["live", "hidden"]
     publishers: list[str]
+    title_en: str
+    brand: str
+    brand_en: str
+    introduction: str
+    how_to_like: str
+    organiser: str
+    contact: str
+    icp_number: str
+    privacy: str
     state: PublicState
     candidates: int
     version: int

@@ -424,3 +424,25 @@ async def test_an_english_reader_gets_english(new_visit: NewVisit, campaign: Cam
     await visit.open(campaign)
 
     await expect(visit.candidate("c01").button).to_contain_text("Like")
+
+
+async def test_the_page_says_what_the_campaign_says_of_itself(new_visit: NewVisit, new_campaign: NewCampaign) -> None:
+    campaign = await new_campaign(
+        title_en="Role models",
+        brand="北京榜样",
+        brand_en="Beijing role models",
+        introduction="一年一度。\n\n每人每天可点三位。",
+        organiser="首都文明办",
+        icp_number="京ICP备00000000号",
+    )
+    visit = await new_visit(locale="zh-CN")
+    await visit.open(campaign)
+
+    await expect(visit.page.locator(".brand")).to_have_text("北京榜样")
+    await expect(visit.page.locator("#about dt")).to_have_text(["活动介绍", "主办单位", "备案号"])
+    await expect(visit.page.locator("#about dd").first.locator("p")).to_have_text(["一年一度。", "每人每天可点三位。"])
+
+    reader = await new_visit(locale="en-GB")
+    await reader.open(campaign)
+    await expect(reader.page).to_have_title("Role models")
+    await expect(reader.page.locator(".brand")).to_have_text("Beijing role models")

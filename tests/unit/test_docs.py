@@ -195,7 +195,9 @@ def default_of(name: str) -> str:
     if field.is_required():
         return "required"
     value = field.default
-    return f"`[{', '.join(value)}]`" if isinstance(value, tuple) else f"`{value}`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(value)}]`"
+    return '`""`' if value == "" else f"`{value}`"
 
 
 def test_every_field_of_the_campaign_file_is_explained_with_its_default() -> None:

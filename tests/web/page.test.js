@@ -179,6 +179,7 @@ test("the phase is told with its moment, in the campaign's time zone", () => {
   const campaign = {
     id: "demo", title: "", opens: "2026-11-01T00:00:00Z", closes: "2026-11-20T00:00:00Z", timezone: "Asia/Shanghai", window: "day",
     likes_per_window: 10, voter_classes: ["device"], results: "live", publishers: [], state: "published", candidates: 66, version: 3,
+    title_en: "", brand: "", brand_en: "", introduction: "", how_to_like: "", organiser: "", contact: "", icp_number: "", privacy: "",
   };
   const nowMs = Date.parse("2026-11-17T12:00:00Z");
   assert.equal(new Texts("zh").phase("open", campaign, nowMs), "进行中：11月20日 08:00 截止，还有 2 天");

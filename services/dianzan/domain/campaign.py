@@ -48,6 +48,8 @@ def _known_class(name: str) -> str:
     return name
 
 
+Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120)]
+Paragraphs = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4_000)]
 VoterClassName = Annotated[str, AfterValidator(_known_class)]
 # Strict, or a date written as the number 20261104 would be read as seconds since 1970.
 Instant = Annotated[AwareDatetime, Field(strict=True)]
@@ -105,6 +107,16 @@ class Rules(BaseModel):
     shards: int = Field(default=8, ge=1, le=SHARDS_MAX)
     expected_voters: int = Field(default=1_000_000, ge=1, le=EXPECTED_VOTERS_MAX)
     publishers: tuple[Publisher, ...] = Field(default=(), max_length=PUBLISHERS_MAX)
+    # What the page tells the public beside the candidates; nothing depends on it.
+    title_en: Line = ""
+    brand: Line = ""
+    brand_en: Line = ""
+    introduction: Paragraphs = ""
+    how_to_like: Paragraphs = ""
+    organiser: Line = ""
+    contact: Line = ""
+    icp_number: Line = ""
+    privacy: Paragraphs = ""
 
     @field_validator("timezone")
     @classmethod

@@ -19,6 +19,8 @@ from dianzan.domain.limits import EXPECTED_VOTERS_MAX, LIKES_PER_WINDOW_MAX, SHA
 from dianzan.domain.shown_text import fault_of, quoted
 from dianzan.domain.strict_yaml import FILE_BYTES_MAX, Place, YamlFile, YamlRefusedError, read_yaml
 
+_LINES: Final = ("title_en", "brand", "brand_en", "organiser", "contact", "icp_number")
+_PARAGRAPHS: Final = ("introduction", "how_to_like", "privacy")
 _NAME: Final = "use 1 to 32 of a-z, 0-9 and -, beginning with a letter or digit"
 _TIME: Final = "write a date or a time, such as 2026-12-01 or 2026-12-01 08:00"
 # Field -> what to write. A field that is not here has pydantic's own words.
@@ -35,12 +37,14 @@ _WRITE: Final = {
     "shards": f"write a whole number from 1 to {SHARDS_MAX}",
     "expected_voters": f"write a whole number from 1 to {EXPECTED_VOTERS_MAX}",
     "publishers": "write a list of names, such as [bjnews, btime]",
+    **dict.fromkeys(_LINES, "write at most 120 characters"),
+    **dict.fromkeys(_PARAGRAPHS, "write at most 4,000 characters"),
     "code": _NAME,
     "name": "write at most 120 characters",
     "origins": "write a list, such as [https://www.example.cn]",
 }
-_TEXTS: Final = frozenset({"title", "name"})
-_ONE_LINE: Final = _TEXTS | {"brand"}
+_TEXTS: Final = frozenset({"title", "name", *_LINES, *_PARAGRAPHS})
+_ONE_LINE: Final = frozenset({"title", "name", *_LINES})
 _WHOLE_NUMBERS: Final = frozenset(name for name, field in Rules.model_fields.items() if field.annotation is int)
 _WHOLE_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 _DAY: Final = re.compile(r"(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?(?:[ T]+(\d{1,2}):(\d{2})(?::\d{2})?)?")

@@ -17,6 +17,16 @@ export function phaseOf({ state, opens, closes }, nowMs) {
 }
 
 /**
+ * What a campaign tells of itself in its foot, in the order of reading; what it leaves out is left out.
+ * @param {CampaignSummary} campaign
+ */
+export function aboutOf(campaign) {
+  const { introduction, how_to_like, organiser, contact, icp_number, privacy } = campaign;
+  const told = { introduction, how_to_like, organiser, contact, privacyNotice: privacy, icp_number };
+  return /** @type {[keyof typeof told, string][]} */ (Object.entries(told)).filter(([, text]) => text);
+}
+
+/**
  * The campaign that a page's address names, or null.
  * @param {string} path
  */

@@ -1,11 +1,11 @@
 // @ts-check
 /** Owns the public page of one campaign: shows it, and keeps it up to date. */
 import { nowMs } from "../shared/requests.js";
-import { embedTags, phaseOf, recordPath } from "./campaign.js";
+import { aboutOf, embedTags, phaseOf, recordPath } from "./campaign.js";
 import { Grid } from "./grid.js";
-import { by, part } from "./parts.js";
+import { by, element, part } from "./parts.js";
 import { LiveResults, newsOfResults, readCampaign, readFirstResults } from "./results.js";
-import { Story } from "./story.js";
+import { paragraphsOf, Story } from "./story.js";
 import { number } from "./texts.js";
 /** @import { VoterNews } from "../button/voter.js" */
 /** @import { CampaignSummary, MyLike, Results } from "../shared/documents.d.ts" */
@@ -66,14 +66,26 @@ export class Page {
 
   /** @param {Results} results */
   show(results) {
-    document.title = this.campaign.title;
-    by("title").textContent = this.campaign.title;
+    this.showCampaign();
     by("totals").hidden = false;
     by("tools").hidden = results.results.length === 0;
     by("loading").hidden = results.results.length > 0;
     by("loading").textContent = this.texts.words.empty;
     this.take(newsOfResults(results));
     this.showEmbed();
+  }
+
+  /** What the campaign says of itself: its names in the reader's language, and its foot. */
+  showCampaign() {
+    const { language, words } = this.texts;
+    const { title, title_en: titleEn, brand, brand_en: brandEn } = this.campaign;
+    const shown = (language === "en" && titleEn) || title;
+    document.title = shown;
+    by("title").textContent = shown;
+    part(document, ".brand").textContent = (language === "en" && brandEn) || brand || words.brand;
+    by("about").replaceChildren(...aboutOf(this.campaign).flatMap(([name, text]) =>
+      [element("dt", "", words[name]), element("dd", "", ...paragraphsOf(text).map((line) => element("p", "", line)))]));
+    by("about").hidden = by("about").children.length === 0;
   }
 
   /**

@@ -37,9 +37,15 @@ export const dictionary = {
   csv: { zh: "下载最终计票（CSV）", en: "Download the final tally (CSV)" },
   embed: { zh: "把点赞按钮放到你的网站", en: "Put the like button on your site" },
   embedHow: {
-    zh: "复制下面两行；candidate 填候选人编号，publisher 填你的站名。",
-    en: "Copy the two lines; candidate is the candidate's code, publisher the name of your site.",
+    zh: "复制下面两行；candidate 填候选人编号，publisher 填活动给你的代号。",
+    en: "Copy the two lines; candidate is the candidate's code, publisher the code that the campaign gave you.",
   },
+  introduction: { zh: "活动介绍", en: "About the campaign" },
+  how_to_like: { zh: "点赞规则", en: "Rules" },
+  organiser: { zh: "主办单位", en: "Held by" },
+  contact: { zh: "联系方式", en: "Contact" },
+  icp_number: { zh: "备案号", en: "ICP number" },
+  privacyNotice: { zh: "隐私说明", en: "Privacy" },
   readingLikes: { zh: "正在读取你的点赞", en: "Reading your likes" },
   privacy: {
     zh: "本页不用 Cookie，不收集姓名。每次点赞都有一个回执，凭它可以在公开记录里找到自己的赞。",

@@ -17,6 +17,15 @@ export interface CampaignSummary {
   voter_classes: Array<string>;
   results: "hidden" | "live";
   publishers: Array<string>;
+  title_en: string;
+  brand: string;
+  brand_en: string;
+  introduction: string;
+  how_to_like: string;
+  organiser: string;
+  contact: string;
+  icp_number: string;
+  privacy: string;
   state: "published" | "closed" | "sealed";
   candidates: number;
   version: number;
