@@ -28,6 +28,7 @@ def main() -> None:
         port=settings.results_port,
         graceful_s=3,
         drain_s=settings.drain_s,
+        trusted_proxies=settings.trusted_proxies,
         at_end=_end_streams,
     )
 

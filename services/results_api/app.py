@@ -19,6 +19,7 @@ from dianzan.http.asgi import App
 from dianzan.http.headers import Strict
 from dianzan.ledger.ledger import Ledger
 from dianzan.process import background, machine
+from dianzan.process.settings import AddressesIn
 from results_api import operations, pages
 from results_api.openapi import describe
 from results_api.reads import ReadRoutes
@@ -64,7 +65,7 @@ async def _running(settings: ResultsSettings) -> AsyncIterator[ResultsState]:
         ledger = await Ledger.connect(settings.database_url, connections_max=2)
         opened.push_async_callback(ledger.aclose)
         snapshots = Snapshots(ledger)
-        streams = Streams(snapshots.event, readers_max=readers_max)
+        streams = Streams(snapshots.event, readers_max=readers_max, proxies=AddressesIn(settings.trusted_proxies))
         opened.push_async_callback(background.stop, background.spawn("snapshots", snapshots.run(streams.tell)))
         opened.push_async_callback(background.stop, background.spawn("streams", streams.run()))
         machine.calm_collector()

@@ -40,7 +40,8 @@ class ReadRoutes:
             if scope["method"] not in allowed:
                 raise MethodNotAllowed("The results are read by GET.", allow=", ".join(allowed))
             if name == STREAM:
-                await state["streams"].serve(campaign, receive, send)
+                client = scope.get("client")
+                await state["streams"].serve(campaign, client[0] if client else "", receive, send)
                 return
             kind, rendered = _find(state["snapshots"], campaign, name, code)
         except ApiError as error:

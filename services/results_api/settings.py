@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from dianzan.process.settings import Settings
+from dianzan.process.settings import Proxies, Settings
 
 
 def _public_address(url: str) -> str:
@@ -27,4 +27,7 @@ class ResultsSettings(Settings):
     )
     drain_s: float = Field(
         default=5, ge=0, le=60, description="Seconds for which a process asked to end still answers, but is not ready."
+    )
+    trusted_proxies: Proxies = Field(
+        default="127.0.0.1", description="Addresses or CIDRs whose X-Forwarded-For is believed, comma-separated."
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Container
 
 from dianzan.domain.errors import CampaignUnknown, Unavailable
+from dianzan.domain.limits import STREAMS_SHARE
 from dianzan.http.asgi import Message, Receive, Send
 from dianzan.process import metrics
 from results_api.rendered import OPEN_TO_ALL, Rendered, start
@@ -29,8 +31,13 @@ class Streams:
     event; when it reads again it gets the latest event, not those it has missed.
     """
 
-    def __init__(self, event_of: Callable[[str], Rendered], *, readers_max: int) -> None:
-        self._event_of, self._readers_max = event_of, readers_max
+    def __init__(
+        self, event_of: Callable[[str], Rendered], *, readers_max: int, proxies: Container[str] = frozenset()
+    ) -> None:
+        """`proxies`: addresses that stand for others, and have no share of their own."""
+        self._event_of, self._readers_max, self._proxies = event_of, readers_max, proxies
+        self._share = max(1, int(readers_max * STREAMS_SHARE))
+        self._open_of: Counter[str] = Counter()
         self._next: dict[str, list[asyncio.Event]] = {}
         self._told_at: dict[str, float] = {}
         self._changed: set[str] = set()
@@ -63,12 +70,15 @@ class Streams:
             took_s = time.monotonic() - began
             await asyncio.sleep(max(took_s, EVERY_S - took_s))
 
-    async def serve(self, campaign: str, receive: Receive, send: Send) -> None:
-        """One reader, until it goes away or the process stops. Raises CampaignUnknown; Unavailable above the limit."""
+    async def serve(self, campaign: str, address: str, receive: Receive, send: Send) -> None:
+        """One reader, until it goes away or the process stops.
+
+        Raises CampaignUnknown; Unavailable above the limit of all, and of one address.
+        """
         self._event_of(campaign)
-        if self._open >= self._readers_max:
+        if self._open >= self._readers_max or self._open_of[address] >= self._share:
             raise Unavailable("Too many open streams here; poll the results instead.", retry_after_s=30)
-        self._count(+1)
+        self._count(+1, address)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(self._send(campaign, send))
@@ -76,7 +86,7 @@ class Streams:
                     pass
                 sending.cancel()
         finally:
-            self._count(-1)
+            self._count(-1, address)
 
     async def _send(self, campaign: str, send: Send) -> None:
         groups = self._groups(campaign)
@@ -120,8 +130,12 @@ class Streams:
             known = self._frames[campaign] = event, {"type": "http.response.body", "body": framed, "more_body": True}
         return known[1]
 
-    def _count(self, change: int) -> None:
+    def _count(self, change: int, address: str) -> None:
         self._open += change
+        if address not in self._proxies:
+            self._open_of[address] += change
+            if not self._open_of[address]:
+                del self._open_of[address]
         metrics.STREAMS.set(self._open)
 
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -70,10 +70,11 @@ class Snapshots:
         self._rosters: dict[int, tuple[int, Mapping[int, Candidate]]] = {}
         self._list = Rendered.of(encode(documents.CampaignList([])))
         self._read_at = 0.0
+        self._lag_s = 0.0  # of a standby that is read in the primary's place
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since the last successful read; None before the first."""
+        """Seconds since what is served was true; None before the first successful read."""
         return time.monotonic() - self._read_at if self._read_at else None
 
     @property
@@ -132,6 +133,7 @@ class Snapshots:
     async def refresh(self) -> list[str]:
         """Read all published campaigns, and render those whose numbers or rules changed; returns whose event did."""
         published: dict[str, Published] = {}
+        self._lag_s = await self._ledger.lag_s()
         tallies = await self._ledger.tallies.all()
         for stored_campaign in await self._ledger.campaigns.all():
             if stored_campaign.state is not State.draft:
@@ -140,7 +142,7 @@ class Snapshots:
                 published[stored_campaign.id] = await self._current(stored_campaign, tally)
         self._list = Rendered.of(encode(documents.CampaignList([each.campaign for each in published.values()])))
         before, self._published = self._published, published
-        self._read_at = time.monotonic()
+        self._read_at = time.monotonic() - self._lag_s
         return [
             campaign
             for campaign, now in published.items()
@@ -154,7 +156,7 @@ class Snapshots:
     async def _current(self, campaign: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
         known = self._published.get(campaign.id)
         if known is not None and known.version == campaign.version and known.tally == tally:
-            rendered_ago_s = (datetime.now(UTC) - known.as_of).total_seconds()
+            rendered_ago_s = (self._as_of() - known.as_of).total_seconds()
             if campaign.state is State.sealed or rendered_ago_s < RENDER_AGAIN_S:
                 return known
         return await self._publish(campaign, tally)
@@ -162,11 +164,14 @@ class Snapshots:
     async def _publish(self, campaign: StoredCampaign, tally: Mapping[int, Tally]) -> Published:
         seal = await self._ledger.campaigns.seal(campaign) if campaign.state is State.sealed else None
         candidates = await self._roster(campaign)
-        numbers = numbers_of(campaign, seal, candidates, tally)
+        numbers = numbers_of(campaign, seal, candidates, tally, self._as_of())
         hours = None if numbers.by_index is None else await self._ledger.tallies.hours(campaign)
         if numbers.likes is not None:
             metrics.PUBLISHED_LIKES.labels(campaign.id).set(numbers.likes)
         return render(campaign, candidates, numbers, hours, tally)
+
+    def _as_of(self) -> datetime:
+        return datetime.now(UTC) - timedelta(seconds=self._lag_s)
 
     async def _roster(self, campaign: StoredCampaign) -> Mapping[int, Candidate]:
         # With stories up to 100 MB, and counts change four times a second: read once a version, which imports raise.
@@ -178,12 +183,15 @@ class Snapshots:
 
 
 def numbers_of(
-    campaign: StoredCampaign, seal: Seal | None, candidates: Mapping[int, Candidate], tally: Mapping[int, Tally]
+    campaign: StoredCampaign,
+    seal: Seal | None,
+    candidates: Mapping[int, Candidate],
+    tally: Mapping[int, Tally],
+    as_of: datetime,
 ) -> Numbers:
-    """What may be shown of a campaign now: the sealed tally, the running counts, or nothing. Pure."""
+    """What may be shown of a campaign: the sealed tally, the counts as of this instant, or nothing. Pure."""
     if seal is not None:
         return Numbers(seal.tallies, seal.likes, seal.people, seal.sealed_at, sealed=True, digest=seal.digest)
-    as_of = datetime.now(UTC)
     if campaign.hidden:
         return Numbers(None, None, None, as_of, sealed=False)
     people = tally.get(0, ZERO).people

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,16 @@ import asyncpg
 import psutil
 import pytest
 
+from dianzan.domain.errors import CampaignUnknown, LedgerError
+from dianzan.ledger.ledger import Ledger
+from dianzan.ledger.records import StoredCampaign
 from dianzan.local import standby
 from dianzan.local.folder import EmbeddedError, database_url
 from dianzan.local.postgres import PostgresServer
 from dianzan.local.standby import PostgresPair
 from dianzan.local.stores import EmbeddedCluster
+from results_api.view import Snapshots
+from tests.support.ledger_rows import november, published
 from tests.support.wait import until
 
 WAIT_S_MAX = 30
@@ -278,3 +285,54 @@ async def test_beside_a_cluster_a_standby_that_dies_is_started_again_and_a_prima
 
         said = await until(death, within_s=WAIT_S_MAX) or ""
         assert said.startswith(f"PostgreSQL (process {ledger.primary.pid}) ended with code -9.")
+
+
+async def test_results_read_from_a_standby_are_as_old_as_its_data(pair: PostgresPair) -> None:
+    ledger = await Ledger.connect(database_url(pair.primary.folder))
+    standby_ledger = await Ledger.connect(database_url(pair.standby.folder))
+    try:
+        await ledger.migrate()
+        campaign = await published(ledger, november())
+        snapshots = Snapshots(standby_ledger)
+        await until(_shows(snapshots, campaign, 0), what="the standby shows the campaign")
+        assert (snapshots.age_s or 0) < 1
+
+        await ask(pair.standby, "SELECT pg_wal_replay_pause()")
+        await until(lambda: ask(pair.standby, "SELECT pg_get_wal_replay_pause_state() = 'paused'"), what="it is paused")
+        async with connected(pair.primary) as primary:  # the pair is synchronous by flush, which goes on
+            await primary.execute("INSERT INTO kept VALUES ('later')", timeout=WAIT_S_MAX)
+        began = datetime.now(UTC)
+
+        async def older() -> bool:
+            await snapshots.refresh()
+            return (snapshots.age_s or 0) > 1
+
+        await until(older, what="what is served grows old, though it is read again and again")
+        assert datetime.fromisoformat(_results(snapshots, campaign)["as_of"]) < began
+
+        await ask(pair.standby, "SELECT pg_wal_replay_resume()")
+
+        async def fresh() -> bool:
+            await snapshots.refresh()
+            return (snapshots.age_s or 9) < 0.5
+
+        await until(fresh, what="it is fresh again")
+    finally:
+        await standby_ledger.aclose()
+        await ledger.aclose()
+
+
+def _results(snapshots: Snapshots, campaign: StoredCampaign) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(snapshots.of(campaign.id).documents["results"].body)
+    return found
+
+
+def _shows(snapshots: Snapshots, campaign: StoredCampaign, likes: int) -> Callable[[], Awaitable[bool]]:
+    async def shows() -> bool:
+        try:
+            await snapshots.refresh()
+            return bool(_results(snapshots, campaign)["likes"] == likes)
+        except (CampaignUnknown, LedgerError):
+            return False
+
+    return shows

@@ -51,7 +51,7 @@ def published(
 ) -> Published:
     campaign = of or stored()
     candidates = roster(names)
-    numbers = dataclasses.replace(numbers_of(campaign, seal, candidates, tally), as_of=as_of)
+    numbers = dataclasses.replace(numbers_of(campaign, seal, candidates, tally, as_of), as_of=as_of)
     hours = None if numbers.by_index is None else HOURS
     return render(campaign, candidates, numbers, hours, tally)
 
@@ -299,7 +299,7 @@ def test_another_rule_changes_the_tag_of_what_names_it(change: dict[str, Any], c
 
 
 def test_sealing_changes_the_tags_though_the_numbers_stay() -> None:
-    numbers = numbers_of(stored(), None, roster(), TALLY)
+    numbers = numbers_of(stored(), None, roster(), TALLY, AS_OF)
     sealed = dataclasses.replace(numbers, sealed=True)
     one, other = (render(stored(), roster(), each, HOURS, TALLY) for each in (numbers, sealed))
     assert one.documents["results"].etag != other.documents["results"].etag
@@ -319,6 +319,6 @@ def test_sealed_numbers_are_as_of_the_seal_however_late_they_are_rendered() -> N
     sealed_at = datetime(2026, 11, 24, 8, tzinfo=UTC)
     seal = Seal(sealed_at, 0, 0, {index: (1, Tally(0, 0)) for index in roster()})
 
-    numbers = numbers_of(stored(), seal, roster(), {})
+    numbers = numbers_of(stored(), seal, roster(), {}, AS_OF)
 
     assert numbers.as_of == sealed_at

@@ -56,12 +56,15 @@ class Reader:
         await until(sent, within_s=2, what=f"events {numbers}")
 
 
+PROXY = "127.0.0.1"
+
+
 class Results:
     """The events of two campaigns, and the streams that send them."""
 
     def __init__(self, readers_max: int = 1_000) -> None:
         self.events = {"a": Rendered.of(b"a0"), "b": Rendered.of(b"b0")}
-        self.streams = Streams(self._event_of, readers_max=readers_max)
+        self.streams = Streams(self._event_of, readers_max=readers_max, proxies={PROXY})
 
     def _event_of(self, campaign: str) -> Rendered:
         try:
@@ -74,10 +77,12 @@ class Results:
         self.streams.tell(campaign)
 
     @asynccontextmanager
-    async def read(self, campaign: str, readers: int = 1) -> AsyncIterator[list[Reader]]:
+    async def read(self, campaign: str, readers: int = 1, *, address: str = PROXY) -> AsyncIterator[list[Reader]]:
         """Readers that have the first event."""
         found = [Reader() for _ in range(readers)]
-        serving = [asyncio.create_task(self.streams.serve(campaign, each.receive, each.send)) for each in found]
+        serving = [
+            asyncio.create_task(self.streams.serve(campaign, address, each.receive, each.send)) for each in found
+        ]
         for each in found:
             await each.has(self.events[campaign].body)
         yield found
@@ -171,7 +176,7 @@ async def test_above_the_limit_a_reader_is_told_when_to_come_back_until_another_
     late = Reader()
     async with results.read("a", readers=2):
         with pytest.raises(Unavailable) as refused:
-            await results.streams.serve("a", late.receive, late.send)
+            await results.streams.serve("a", PROXY, late.receive, late.send)
     assert refused.value.retry_after_s == 30
     assert late.sent == []
 
@@ -182,4 +187,19 @@ async def test_above_the_limit_a_reader_is_told_when_to_come_back_until_another_
 async def test_a_campaign_that_does_not_exist_has_no_stream(results: Results) -> None:
     reader = Reader()
     with pytest.raises(CampaignUnknown):
-        await results.streams.serve("nothing", reader.receive, reader.send)
+        await results.streams.serve("nothing", PROXY, reader.receive, reader.send)
+
+
+async def test_one_address_has_its_share_and_leaves_the_rest_to_others() -> None:
+    results = Results(readers_max=40)
+    reader = Reader()
+    async with _running(results.streams), results.read("a", 2, address="203.0.113.9"):
+        with pytest.raises(Unavailable) as refused:
+            await results.streams.serve("a", "203.0.113.9", reader.receive, reader.send)
+        assert refused.value.retry_after_s == 30
+
+        async with results.read("a", 2, address="203.0.113.10"), results.read("a", 30):
+            pass
+
+    async with _running(results.streams), results.read("a", 2, address="203.0.113.9"):
+        pass  # those that went away have given their places back

@@ -58,6 +58,7 @@ MARKS_STAND_DAYS: Final = 7  # dedup marks outlive their window by this; nobody 
 # The results API.
 SNAPSHOT_EVERY_S: Final = 0.25  # promised: at least every second; 1 ms of CPU here where nothing has changed
 STREAMS_MAX: Final = 20_000  # server-sent-event readers of one process
+STREAMS_SHARE: Final = 1 / 20  # of them, for one address: a campus behind one reads by asking above it
 TOKENS_MINTED_MAX: Final = 5_000_000  # one `dianzan token --count`
 
 assert URL_BYTES_MAX < HEAD_BYTES_MAX  # noqa: S101

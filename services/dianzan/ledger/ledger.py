@@ -67,6 +67,12 @@ class Ledger:
             instant: datetime = await self._pool.fetchval(queries()["now"])
         return instant
 
+    async def lag_s(self) -> float:
+        """Seconds by which what is read here is older than the primary's; 0 of a primary."""
+        with mapped():
+            lag_s: float = await self._pool.fetchval(queries()["lag"])
+        return lag_s
+
     async def knows_zone(self, name: str) -> bool:
         """Whether Postgres can tell a time zone's hours, as every flush asks it to."""
         with mapped():

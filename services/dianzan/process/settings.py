@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -50,6 +50,20 @@ def _networks(listed: str) -> str:
         except ValueError as error:
             raise ValueError(f"{error}; write addresses or networks, such as 10.1.2.3 or 10.1.2.0/24") from error
     return listed
+
+
+class AddressesIn:
+    """Whether an address is one of a list's, or in one of its networks."""
+
+    def __init__(self, listed: str) -> None:
+        self._networks = [ip_network(network) for network in filter(None, map(str.strip, listed.split(",")))]
+
+    def __contains__(self, address: object) -> bool:
+        try:
+            found = ip_address(str(address))
+        except ValueError:
+            return False
+        return any(found in network for network in self._networks)
 
 
 # Addresses and CIDRs, separated by commas. uvicorn would take what is neither for a name, and believe nobody.
