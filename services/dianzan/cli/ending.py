@@ -35,5 +35,7 @@ async def confirm_end(stores: Stores, campaign_id: str, *, early: str, yes: bool
         f"Campaign {campaign_id} ({campaign.rules.title}) has {sum(counts.values()):,} likes so far, and `closes` "
         f"{ends}. It will never take a like again."
     )
+    if yes:
+        return
     typer.echo(told, err=True)
-    require_agreement("End it?", yes=yes)
+    require_agreement("End it?", yes=False)

@@ -98,7 +98,7 @@ def _each_was_told(asked: Sequence[Attempt]) -> None:
 async def backlog(run: Run) -> None:
     async with _api(run, DIANZAN_BACKLOG_BYTES_MAX=str(BACKLOG_BYTES)):
         with stopped(*run.world.workers):
-            await run.load.until_told("overloaded", times=21, apis=[0])
+            await run.load.until_told("store_full", times=21, apis=[0])
         await run.load.serving_again(time.monotonic(), apis=[0], within_s=run.serving_s_max)
     run.healed()
 
