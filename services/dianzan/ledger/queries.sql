@@ -5,11 +5,11 @@ SELECT clock_timestamp();
 
 -- name: lag
 -- Seconds by which this server's data is behind its primary's: 0 of a primary, and of a standby that has replayed all
--- that it has received and is connected. Otherwise the age of what it replayed last.
+-- that it has received and is connected. Otherwise the age of what it replayed last, or of its own start.
 SELECT CASE
     WHEN NOT pg_is_in_recovery() THEN 0
     WHEN EXISTS (SELECT 1 FROM pg_stat_wal_receiver) AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-    ELSE coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
+    ELSE extract(epoch FROM clock_timestamp() - coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()))
 END::float8;
 
 -- name: campaign
