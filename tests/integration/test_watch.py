@@ -326,11 +326,11 @@ TELLS_LITTLE = ["+@all", "-config", "-info", "-memory"]
 
 
 @asynccontextmanager
-async def one_who_may(client: Redis, *rules: str) -> AsyncIterator[StoreNodes]:
+async def one_who_may(client: Redis, *rules: str, replicated: bool = False) -> AsyncIterator[StoreNodes]:
     """The server, seen by a user with these rights."""
     await client.execute_command("ACL SETUSER", "hosted", "on", ">secret", "~*", "&*", *rules)  # type: ignore[no-untyped-call]
     where = client.connection_pool.connection_kwargs
-    nodes = connect(f"redis://hosted:secret@{where['host']}:{where['port']}/0")
+    nodes = connect(f"redis://hosted:secret@{where['host']}:{where['port']}/0", replicated=replicated)
     try:
         yield nodes
     finally:
@@ -361,6 +361,25 @@ async def test_what_cannot_be_read_can_be_attested_and_is_shown_as_attested(clie
         watch.require(nodes.all()[0])
         assert watch.ready
         assert "attested by DIANZAN_ATTEST_STORE" in watch.attested[0]
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "told"), [("-config", "0 replicas are connected"), ("-info", "appendfsync is 'no'")]
+)
+async def test_what_a_server_tells_is_judged_though_it_does_not_tell_all(
+    client: Redis, forbidden: str, told: str
+) -> None:
+    async with (
+        one_who_may(client, "+@all", forbidden, replicated=True) as nodes,
+        configured(client, "appendfsync", "no"),
+    ):
+        watch = StoreWatch(nodes, allow_weak_store=False, attest_store=True, backlog_bytes_max=BACKLOG_BYTES_MAX)
+        await watch.refresh()
+
+        with pytest.raises(StoreUnsafe):
+            watch.require(nodes.all()[0])
+        assert told in watch.reasons[0]
+        assert watch.attested
 
 
 async def test_what_can_be_read_is_not_attested_away(client: Redis, nodes: StoreNodes, node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -207,7 +208,14 @@ class StoreFull(StoreError):
 
 
 class StoreUntold(StoreError):
-    """The server may not tell what it is set to, or how full it is: its operator forbids CONFIG or INFO."""
+    """The server may not tell what it is set to, or how full it is: its operator forbids CONFIG or INFO.
+
+    `gaps`: what it does tell, and is wrong all the same.
+    """
+
+    def __init__(self, untold: str, gaps: Sequence[str] = ()) -> None:
+        super().__init__(untold)
+        self.gaps = list(gaps)
 
 
 class DocumentUnreadable(StoreError):

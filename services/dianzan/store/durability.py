@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
@@ -29,21 +30,36 @@ Command = tuple[str | int, ...]
 async def durability_gaps(client: Redis, *, replicated: bool) -> list[str]:
     """Why this server does not keep its mode's promise, one sentence a reason; empty if it does.
 
-    Raises StoreAway if the server does not answer, StoreUntold if it may not tell its settings.
+    Raises StoreAway if the server does not answer. Raises StoreUntold if it may not tell one thing; what it tells is
+    looked at all the same, and its gaps are in the error.
     """
-    with _told("CONFIG GET"):
-        settings = await client.config_get(*DURABLE_SETTINGS)
-    with _told("INFO"):
-        replication = cast("Mapping[str, Any]", await client.info("replication"))
-    broken = [*_wrong(settings), *await library_gaps(client)]
-    if replication["role"] != "master":
-        broken.append("this server is a replica: likes go to the primary")
-    elif replicated:
-        broken += _replication_gaps(replication) or await _replica_gaps(client, replication["slave0"])
+    broken, untold = await _library_gaps(client), []
+    for look in (_settings_gaps, partial(_replication_gaps, replicated=replicated)):
+        try:
+            broken += await look(client)
+        except StoreUntold as error:
+            untold.append(str(error))
+    if untold:
+        raise StoreUntold("; ".join(untold), broken)
     return broken
 
 
-async def library_gaps(client: Redis) -> list[str]:
+async def _settings_gaps(client: Redis) -> list[str]:
+    with _told("CONFIG GET"):
+        return _wrong(await client.config_get(*DURABLE_SETTINGS))
+
+
+async def _replication_gaps(client: Redis, *, replicated: bool) -> list[str]:
+    with _told("INFO"):
+        replication = cast("Mapping[str, Any]", await client.info("replication"))
+    if replication["role"] != "master":
+        return ["this server is a replica: likes go to the primary"]
+    if not replicated:
+        return []
+    return _pair_gaps(replication) or await _replica_gaps(client, replication["slave0"])
+
+
+async def _library_gaps(client: Redis) -> list[str]:
     """Why this server's functions cannot take likes; empty if they can. This much every server tells."""
     version = await library.version(client)
     # A newer one serves too: its functions keep their names as long as their arguments.
@@ -72,7 +88,7 @@ def _told(command: str) -> Iterator[None]:
         raise StoreUntold(f"{error}") from error
 
 
-def _replication_gaps(replication: Mapping[str, Any]) -> list[str]:
+def _pair_gaps(replication: Mapping[str, Any]) -> list[str]:
     """Exactly one replica, in step: with two that may be promoted, one's word would not be enough."""
     count = int(replication["connected_slaves"])
     if count != 1:
@@ -106,7 +122,7 @@ async def _replica_gaps(client: Redis, replica: Mapping[str, Any]) -> list[str]:
 
 
 async def has_waitaof(client: Redis) -> bool:
-    """Whether the server can wait for its replica's fsync; Redis 7.0 cannot, and then its replica's memory must do."""
+    """Whether the server can wait for its replica's fsync; Redis 7.0 cannot: see `_replica_gaps`."""
     with mapped():
         version = str((await client.info("server"))["redis_version"]).split(".")
     return tuple(int(part) for part in version[:2]) >= _WAITAOF_SINCE

@@ -98,7 +98,7 @@ class HealthCheck:
             health.attested = f"attested by DIANZAN_ATTEST_STORE: {error}"
         else:
             advice = "allow it to this user, or attest the store's settings by DIANZAN_ATTEST_STORE=true"
-            health.not_durable = [f"{error}: {advice}"]
+            health.not_durable = [*error.gaps, f"{error}: {advice}"]
 
     async def check_promise(self, node: Node, health: Health) -> None:
         """Renew whether a server keeps the promise. Raises StoreError if it does not answer."""
@@ -106,7 +106,7 @@ class HealthCheck:
         try:
             health.not_durable = await durability.durability_gaps(node.client, replicated=self._replicated)
         except StoreUntold as error:
-            health.not_durable = await durability.library_gaps(node.client)
+            health.not_durable = error.gaps
             self._untold(health, error)
         health.away, health.checked_s = "", time.monotonic()
 
