@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dianzan.local import server as server_module
+from dianzan.local.processes import lives
 from dianzan.local.stores import EmbeddedError, EmbeddedStores, StoreAddresses, find_stores, owned_folder
 
 WAIT_S_MAX = 20.0
@@ -63,16 +64,9 @@ def own(data: Path) -> Iterator[Callable[..., Owner]]:
     for owner in owners:
         with owner:
             owner.kill()
-    for server in filter(is_alive, servers):
+    for server in filter(lives, servers):
         server.kill()
-    wait_until(lambda: not any(map(is_alive, servers)))
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    wait_until(lambda: not any(map(lives, servers)))
 
 
 def wait_until(condition: Callable[[], object]) -> None:

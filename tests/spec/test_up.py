@@ -16,6 +16,7 @@ from loadtests.system import SystemFailed
 from redis.exceptions import RedisError
 
 from dianzan.local.cluster import ClusterNode, ValkeyCluster
+from dianzan.local.processes import lives
 from dianzan.local.stores import StoreAddresses
 from tests.support.system import END, System
 from tests.support.wait import until
@@ -82,14 +83,20 @@ def family(system: System) -> list[psutil.Process]:
     """Every process that `dianzan up` has started: two stores and three services."""
     assert system.process is not None
     found = psutil.Process(system.process.pid).children(recursive=True)
-    assert set(SERVICES) <= {part for process in found for part in process.cmdline()}
+    assert set(SERVICES) <= {part for process in found for part in command(process)}
     return found
 
 
+def command(process: psutil.Process) -> list[str]:
+    """Its command line; none if it has ended, as PostgreSQL's own children do at any time."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; a zombie does not, and a container's first process may never collect it."""
-    remaining = psutil.wait_procs(processes, timeout=0)[1]
-    return [process for process in remaining if process.status() != psutil.STATUS_ZOMBIE]
+    return list(filter(lives, processes))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -150,7 +157,8 @@ def _pid(system: System, name: str) -> int:
         return system.pid_of(name)
     program = {"Valkey": "valkey-server", "PostgreSQL": "postgres"}[name]
     assert system.process is not None
-    return next(p.pid for p in psutil.Process(system.process.pid).children() if Path(p.cmdline()[0]).name == program)
+    children = psutil.Process(system.process.pid).children()
+    return next(p.pid for p in children if Path(next(iter(command(p)), "")).name == program)
 
 
 def refused(system: System) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from dianzan.cli.up import Ports, _services
+from dianzan.local.processes import started_at
 from dianzan.local.stores import StoreAddresses
 from dianzan.local.supervisor import Service, Supervisor
 from tests.support.system import free_port
@@ -26,6 +30,21 @@ def test_a_note_cut_short_by_a_power_cut_is_named_and_removed(tmp_path: Path, le
 
     assert not note.exists()
     assert f"{note} cannot be read" in supervisor.notices[0]
+
+
+def test_a_process_that_has_ended_meanwhile_is_no_leftover(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    started = started_at(ended.pid)
+    ended.wait()
+    note = tmp_path / "run" / "vote_api.json"
+    note.parent.mkdir()
+    note.write_text(json.dumps([ended.pid, started]))
+    supervisor = Supervisor(tmp_path, "127.0.0.1")
+
+    supervisor.stop_leftovers()
+
+    assert not note.exists()
+    assert supervisor.notices == []
 
 
 def test_a_note_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

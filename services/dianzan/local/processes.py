@@ -106,6 +106,23 @@ def pid_exists(pid: int) -> bool:
     return psutil.pid_exists(pid)
 
 
+def started_at(pid: int) -> float | None:
+    """When a process started, in Unix seconds; None if there is none."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def of_earlier_run(pid: int, started: float) -> list["psutil.Process"]:
+    """The one process of this id and start time, if it still runs: ids are given out again."""
+    try:
+        process = psutil.Process(pid)
+        return [process] if process.create_time() == started else []
+    except psutil.NoSuchProcess:
+        return []
+
+
 def _children(process: "psutil.Process") -> list["psutil.Process"]:
     try:
         return process.children(recursive=True)
@@ -140,7 +157,7 @@ def _signal_all(targets: Sequence["psutil.Process"], number: signal.Signals) -> 
             ) from error
 
 
-def _lives(process: "psutil.Process") -> bool:
+def lives(process: "psutil.Process") -> bool:
     """A zombie is dead; a container's first process may never collect it."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -150,6 +167,6 @@ def _lives(process: "psutil.Process") -> bool:
 
 def _still_living(family: Sequence["psutil.Process"], limit_s: float) -> list["psutil.Process"]:
     deadline = time.monotonic() + limit_s
-    while (living := [p for p in family if _lives(p)]) and time.monotonic() < deadline:
+    while (living := [p for p in family if lives(p)]) and time.monotonic() < deadline:
         time.sleep(POLL_S)
     return living

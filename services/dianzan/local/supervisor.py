@@ -14,12 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from dianzan.domain.errors import DianzanError
 from dianzan.local import listening
 from dianzan.local.folder import write_private
-from dianzan.local.processes import end
+from dianzan.local.processes import end, of_earlier_run, started_at
 
 READY_S_MAX = 60.0
 STOP_S_MAX = 30.0  # above the vote API's graceful shutdown of 20 s
@@ -57,8 +55,8 @@ class Supervisor:
                 self.notices.append(
                     f"{note} cannot be read: should a port be taken, {note.stem} of an earlier run has it."
                 )
-            elif _start_time(pid) == started:
-                end([psutil.Process(pid)], signal.SIGTERM, STOP_S_MAX)
+            elif found := of_earlier_run(pid, started):
+                end(found, signal.SIGTERM, STOP_S_MAX)
                 self.notices.append(f"Stopped {note.stem} (process {pid}), left by an earlier run.")
             note.unlink()
 
@@ -78,7 +76,7 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C reaches only the supervisor, which stops all in order
             )
         self._running[service.module] = (service, process)
-        write_private(self._run / f"{service.module}.json", json.dumps([process.pid, _start_time(process.pid)]))
+        write_private(self._run / f"{service.module}.json", json.dumps([process.pid, started_at(process.pid)]))
 
     def wait_ready(self, stopping: threading.Event) -> None:
         """Wait until every service answers /readyz with 200, or until `stopping`.
@@ -147,11 +145,3 @@ def _noted(note: Path) -> tuple[int | None, float]:
     except (ValueError, TypeError):
         return None, 0.0
     return (pid, started) if isinstance(pid, int) else (None, 0.0)
-
-
-def _start_time(pid: int) -> float | None:
-    """When a process started, in Unix seconds; None if there is none."""
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return None
