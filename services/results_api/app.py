@@ -49,7 +49,7 @@ def create_app(settings: ResultsSettings) -> App:
         allow_origins=["*"],
         allow_methods=["GET"],
         allow_headers=["*"],
-        expose_headers=["etag", "retry-after"],
+        expose_headers=["date", "etag", "retry-after"],
     )
     for kind in (ApiError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, problem.handler(Response))

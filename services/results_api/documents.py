@@ -81,6 +81,9 @@ class Results(Measured, frozen=True):
     """All candidates by rank; by code while results are hidden. The totals are of the whole campaign."""
 
     campaign: str
+    state: PublicState
+    opens: str
+    closes: str
     results: list[ResultRow]
 
 

@@ -14,7 +14,7 @@ Answer = tuple[Message, Message]
 # A second of caching takes reloading crowds off this process; no longer, since likes are shown within two seconds.
 SHORT = "public, max-age=1"
 # Said to everyone, not only to readers from other sites, since a cache between keeps one answer for both.
-OPEN_TO_ALL = {"access-control-allow-origin": "*", "access-control-expose-headers": "etag, retry-after"}
+OPEN_TO_ALL = {"access-control-allow-origin": "*", "access-control-expose-headers": "date, etag, retry-after"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@ def render(
         summary=Rendered.of(encode(summary)),
         event=_rendered(documents.ResultsEvent(counts, **totals)),
         documents={
-            "results": _rendered(documents.Results(id_, rows, **totals)),
+            "results": _rendered(documents.Results(id_, summary.state, summary.opens, summary.closes, rows, **totals)),
             "timeline": Rendered.of(encode(_timeline(campaign, hours))),
             "tally.csv": Rendered.of(_csv(tally_rows), media_type="text/csv; charset=utf-8"),
             "tally.json": _rendered(documents.TallyDocument(id_, tally_rows, numbers.digest, **totals)),

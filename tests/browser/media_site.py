@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from string import Template
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qs, urlencode
 
 PAGE = Template((Path(__file__).parent / "embed.html").read_text(encoding="utf-8"))
 
@@ -16,6 +16,8 @@ BUTTONS = Template(
     """<p><dianzan-like campaign="$campaign" candidate="c01" publisher="bjnews"></dianzan-like></p>
     <p><dianzan-like campaign="$campaign" candidate="c02" publisher="bjnews"></dianzan-like></p>"""
 )
+
+SCRIPT = Template('<script src="$results_url/like-button.js" defer></script>')
 
 NORMAL, SANDBOXED = "normal", "sandboxed"
 # A sandboxed document has an origin of its own each time, and reading its localStorage raises.
@@ -28,9 +30,10 @@ class MediaSite:
     def __init__(self, port: int) -> None:
         self.origin = f"http://localhost:{port}"
 
-    def article(self, campaign: str, policy: str = NORMAL, *, buttons: str = "") -> str:
-        """An article with the buttons of c01 and c02, or with these."""
-        return f"{self.origin}/{policy}/{campaign}" + (f"?{quote(buttons)}" if buttons else "")
+    def article(self, campaign: str, policy: str = NORMAL, *, buttons: str = "", script: str = "") -> str:
+        """An article with the buttons of c01 and c02, or with these, and README's script tag, or another."""
+        own = {name: value for name, value in {"buttons": buttons, "script": script}.items() if value}
+        return f"{self.origin}/{policy}/{campaign}?{urlencode(own)}"
 
 
 @contextmanager
@@ -41,10 +44,14 @@ def serve(results_url: str) -> Iterator[MediaSite]:
         timeout = 2  # a browser's spare connection ends after so many seconds
 
         def do_GET(self) -> None:
-            path, _, own = self.path.partition("?")
+            path, _, query = self.path.partition("?")
             _, policy, campaign = path.split("/")
-            buttons = unquote(own) or BUTTONS.substitute(campaign=campaign)
-            body = PAGE.substitute(results_url=results_url, buttons=buttons).encode()
+            usual = {
+                "buttons": BUTTONS.substitute(campaign=campaign),
+                "script": SCRIPT.substitute(results_url=results_url),
+            }
+            own = {name: values[0] for name, values in parse_qs(query).items()}
+            body = PAGE.substitute({**usual, **own}).encode()
             self.send_response(200)
             for name, value in {"content-type": "text/html; charset=utf-8", **POLICIES[policy]}.items():
                 self.send_header(name, value)

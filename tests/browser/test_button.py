@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from playwright.async_api import Page, Request, Route, expect
 
+from dianzan.cli.stores import Stores
 from tests.browser.conftest import NewVisit
 from tests.browser.media_site import MediaSite
 from tests.browser.visit import LIKES, VOTERS, Visit, refuse
+from tests.conftest import NewCampaign
 from tests.support.client import CampaignClient
 from tests.support.wait import until
 
@@ -203,6 +207,65 @@ async def test_a_button_of_no_campaign_there_is_is_locked_and_says_so(
 
     await expect(button.get_by_role("status")).to_have_text("没有这个活动")
     assert len([line for line in visit.complaints if "there is no campaign nosuch" in line]) == 1
+
+
+async def test_a_button_before_the_opening_is_locked_until_the_campaign_opens(
+    new_visit: NewVisit, new_campaign: NewCampaign, media_site: MediaSite
+) -> None:
+    late = await new_campaign(opens=datetime.now(UTC) + timedelta(hours=1))
+    soon = await new_campaign(opens=datetime.now(UTC) + timedelta(seconds=8))
+    for campaign, state in ((late, "locked"), (soon, "idle")):
+        visit = await new_visit()
+        tag = f'<dianzan-like candidate="c01" campaign="{campaign.id}"></dianzan-like>'
+        button = (await _article(visit, media_site, campaign, tag)).locator("dianzan-like")
+        await expect(button.locator("button")).to_have_attribute("data-state", "locked")
+
+        await button.locator("button").click(force=True)
+        await expect(button.get_by_role("status")).to_have_text("活动还没有开始")
+
+        assert visit.posts(VOTERS) == 0
+        await expect(button.locator("button")).to_have_attribute("data-state", state, timeout=20_000)
+    await expect(button.get_by_role("status")).to_have_text("")
+
+
+async def test_a_button_of_a_campaign_that_was_closed_early_is_locked(
+    visit: Visit, campaign: CampaignClient, media_site: MediaSite, stores: Stores
+) -> None:
+    await stores.lifecycle.close(campaign.id, early="the test")
+
+    async def told() -> bool:
+        return bool((await campaign.results())["state"] == "closed")
+
+    await until(told)
+    tag = f'<dianzan-like candidate="c01" campaign="{campaign.id}"></dianzan-like>'
+    page = await _article(visit, media_site, campaign, tag)
+
+    await expect(page.locator("dianzan-like button")).to_have_attribute("data-state", "locked")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        '<script type="module">await import("{}/like-button.js");</script>',
+        '<script src="{}/like-button.js?v=3" async></script>',
+        '<script src="{}/like-button.js" type="module"></script>',
+        '<script src="{}/renamed" defer></script>',
+    ],
+    ids=["imported", "versioned", "as a module", "renamed"],
+)
+async def test_the_script_works_however_a_page_loads_it(
+    visit: Visit, campaign: CampaignClient, media_site: MediaSite, script: str
+) -> None:
+    async def renamed(route: Route) -> None:
+        await route.fulfill(response=await route.fetch(url=f"{campaign.system.results_url}/like-button.js"))
+
+    await visit.page.route("**/renamed", renamed)
+    page = visit.page
+    await page.goto(media_site.article(campaign.id, script=script.format(campaign.system.results_url)))
+
+    await page.locator("dianzan-like[candidate=c01] button").click()
+
+    await expect(page.locator("dianzan-like[candidate=c01] button")).to_have_attribute("data-state", "liked")
 
 
 async def test_a_publisher_that_the_campaign_does_not_have_is_said_in_the_console(

@@ -204,6 +204,21 @@ async def test_hidden_results_show_no_number_and_no_order(visit: Visit, new_camp
     await expect(visit.page.locator("#sort")).to_have_value("code")
 
 
+async def test_a_story_opens_and_closes_in_a_browser_without_dialogs(visit: Visit, campaign: CampaignClient) -> None:
+    forget = "for (const name of ['show', 'showModal', 'close']) delete HTMLDialogElement.prototype[name];"
+    await visit.page.add_init_script(forget)
+    await visit.open(campaign)
+    name, story = visit.card("c01").locator(".name"), visit.page.locator("#story")
+
+    for way in ("button", "key"):
+        await name.click()
+        await expect(story.locator(".text")).to_contain_text("事迹")
+        await expect(story.locator(".close")).to_be_focused()
+        await (story.locator(".close").click() if way == "button" else visit.page.keyboard.press("Escape"))
+        await expect(story).to_be_hidden()
+        await expect(name).to_be_focused()
+
+
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 async def test_page_and_story_have_no_accessibility_violations(
     new_visit: NewVisit, campaign: CampaignClient, color_scheme: str

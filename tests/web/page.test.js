@@ -1,7 +1,8 @@
 // @ts-check
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { campaignIn, embedTags, firstOf, phaseOf } from "../../services/results_api/web/page/campaign.js";
+import { campaignIn, embedTags, firstOf } from "../../services/results_api/web/page/campaign.js";
+import { phaseOf } from "../../services/results_api/web/shared/phase.js";
 import { matches, orders } from "../../services/results_api/web/page/grid.js";
 import { grouped, initialsOf, toneOf } from "../../services/results_api/web/page/parts.js";
 import { newsOfEvent, newsOfResults } from "../../services/results_api/web/page/results.js";
@@ -90,7 +91,8 @@ const duo = { ...lin, rank: 2, code: "c02", likes: 3, people: 2 };
 
 test("an event of the stream and a whole answer are the same news", () => {
   const told = newsOfEvent({ ...totals, counts: { c01: [1, 5, 4], c02: [2, 3, 2] } });
-  const read = newsOfResults({ ...totals, campaign: "demo", results: [lin, duo] });
+  const rules = /** @type {const} */ ({ state: "published", opens: "2026-11-01T08:00:00+08:00", closes: "2026-11-20T08:00:00+08:00" });
+  const read = newsOfResults({ ...totals, ...rules, campaign: "demo", results: [lin, duo] });
   assert.deepEqual(told, { ...totals, counts: { c01: { rank: 1, likes: 5, people: 4 }, c02: { rank: 2, likes: 3, people: 2 } } });
   for (const code of /** @type {const} */ (["c01", "c02"])) {
     const { rank, likes, people } = read.counts[code];

@@ -185,8 +185,9 @@ export class DianzanLike extends HTMLElement {
 
   get locked() {
     if (this.tally.missing) return "no_campaign";
-    const locked = this.getAttribute("locked") || (this.voter.closed || this.tally.sealed ? "closed" : null);
-    return locked === "not_open" ? locked : locked && "closed";
+    const phase = this.voter.closed ? "closed" : this.getAttribute("locked") || this.tally.phase;
+    if (phase === "open") return null;
+    return phase === "not_open" ? phase : "closed";
   }
 
   get state() {
@@ -209,6 +210,7 @@ export class DianzanLike extends HTMLElement {
   render() {
     const { state, words } = this;
     const likes = this.tally.shown(this.candidate);
+    if (this.button.dataset.state === "locked" && state !== "locked") this.say(""); // why it was locked
     this.word.textContent = words[state === "locked" ? "idle" : state];
     this.named.textContent = this.label && ` ${this.label} `;
     this.number.textContent = likes === null ? "" : likes.toLocaleString("en-US");

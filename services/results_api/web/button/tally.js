@@ -1,18 +1,24 @@
 // @ts-check
 /** Owns the counts of one campaign as this page knows them, and for embeds the polling of the results. */
-import { readResults, Refusal } from "../shared/requests.js";
+import { phaseOf } from "../shared/phase.js";
+import { nowMs, readResults, Refusal } from "../shared/requests.js";
+/** @import { Results } from "../shared/documents.d.ts" */
 
 const limits = {
   pollMsEvery: 15000, // embeds are readers above all: 100 reads for one like
   pollMsMax: 120000, // the pause doubles up to this while the results do not answer
+  timerMsMax: 2147483647, // setTimeout fires at once beyond 2^31 - 1
 };
 
 export class Tally {
   /** @param {string} campaign */
   constructor(campaign) {
     this.campaign = campaign;
-    this.sealed = false;
+    /** @type {Pick<Results, "state" | "opens" | "closes"> | null} */
+    this.rules = null; // until the results are read; a page that gives the counts knows them itself
     this.missing = false; // there is no such campaign
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.turnTimer = undefined;
     /** @type {Map<string, string>} candidate -> name */
     this.names = new Map();
     /** @type {Map<string, number | null>} candidate -> likes in the results; null while they are hidden */
@@ -30,6 +36,10 @@ export class Tally {
     this.pollGapMs = limits.pollMsEvery;
     /** @type {IntersectionObserver | null} */
     this.observer = null; // until there is something to watch
+  }
+
+  get phase() {
+    return this.rules ? phaseOf(this.rules, nowMs()) : "open";
   }
 
   /**
@@ -93,7 +103,7 @@ export class Tally {
   /** One fetch for all watched buttons, and only while somebody can see one of them. */
   async poll() {
     clearTimeout(this.timer);
-    if (this.fetching || this.sealed || this.missing || document.hidden || this.onScreen.size === 0) return;
+    if (this.fetching || this.phase === "sealed" || this.missing || document.hidden || this.onScreen.size === 0) return;
     if (this.nextPollMs > Date.now()) {
       this.timer = setTimeout(() => this.poll(), this.nextPollMs - Date.now());
       return;
@@ -107,9 +117,9 @@ export class Tally {
 
   async fetchOnce() {
     try {
-      const { sealed, results } = await readResults(this.campaign);
-      this.sealed = sealed;
-      for (const { code, name, likes } of results) {
+      const results = await readResults(this.campaign);
+      this.follow(results);
+      for (const { code, name, likes } of results.results) {
         this.names.set(code, name);
         this.take(code, likes);
       }
@@ -121,6 +131,18 @@ export class Tally {
       this.pollGapMs = Math.min(limits.pollMsMax, this.pollGapMs * 2);
       console.warn(`dianzan: results of ${this.campaign}:`, refusal);
     }
+  }
+
+  /**
+   * Buttons lock and unlock in the second of the opening and the end, however long the page has been open.
+   * @param {Pick<Results, "state" | "opens" | "closes">} rules
+   */
+  follow(rules) {
+    this.rules = rules;
+    clearTimeout(this.turnTimer);
+    const waits = [rules.opens, rules.closes].map((moment) => Date.parse(moment) - nowMs()).filter((ms) => ms > 0);
+    if (waits.length === 0 || waits[0] > limits.timerMsMax) return; // the next poll asks again
+    this.turnTimer = setTimeout(() => { this.follow(rules); this.changed(); }, waits[0]);
   }
 
   miss() {

@@ -1,20 +1,7 @@
 // @ts-check
-/** Owns what follows from a campaign's rules alone: its phase, its addresses, the tags that embed it. */
+/** Owns what follows from a campaign's rules alone: which is shown first, its addresses, the tags that embed it. */
+import { phaseOf } from "../shared/phase.js";
 /** @import { CampaignSummary } from "../shared/documents.d.ts" */
-
-/** @typedef {"not_open" | "open" | "closed" | "sealed"} Phase */
-
-/**
- * The server says which campaigns are over; the clock tells it to a page that stays open.
- * @param {Pick<CampaignSummary, "state" | "opens" | "closes">} campaign
- * @param {number} nowMs
- * @returns {Phase}
- */
-export function phaseOf({ state, opens, closes }, nowMs) {
-  if (state === "sealed") return "sealed";
-  if (state === "closed" || nowMs >= Date.parse(closes)) return "closed";
-  return nowMs < Date.parse(opens) ? "not_open" : "open";
-}
 
 /**
  * What a campaign tells of itself in its foot, in the order of reading; what it leaves out is left out.

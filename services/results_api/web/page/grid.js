@@ -2,7 +2,7 @@
 /** Owns the cards, one for each candidate, and their grid: how it orders and filters them, and when it may move them. */
 import { button, element, face, likeButton, lock, ReceiptLine, tags } from "./parts.js";
 /** @import { ResultRow } from "../shared/documents.d.ts" */
-/** @import { Phase } from "./campaign.js" */
+/** @import { Phase } from "../shared/phase.js" */
 /** @import { Count } from "./results.js" */
 /** @import { Texts } from "./texts.js" */
 

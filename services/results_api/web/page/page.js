@@ -1,7 +1,8 @@
 // @ts-check
 /** Owns the public page of one campaign: shows it, and keeps it up to date. */
 import { nowMs } from "../shared/requests.js";
-import { aboutOf, embedTags, phaseOf, recordPath } from "./campaign.js";
+import { phaseOf } from "../shared/phase.js";
+import { aboutOf, embedTags, recordPath } from "./campaign.js";
 import { Grid } from "./grid.js";
 import { by, element, part } from "./parts.js";
 import { LiveResults, newsOfResults, readCampaign, readFirstResults } from "./results.js";
@@ -9,7 +10,7 @@ import { paragraphsOf, Story } from "./story.js";
 import { number } from "./texts.js";
 /** @import { VoterNews } from "../button/voter.js" */
 /** @import { CampaignSummary, MyLike, Results } from "../shared/documents.d.ts" */
-/** @import { Phase } from "./campaign.js" */
+/** @import { Phase } from "../shared/phase.js" */
 /** @import { News } from "./results.js" */
 /** @import { Texts } from "./texts.js" */
 

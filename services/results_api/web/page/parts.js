@@ -2,7 +2,7 @@
 /** Owns the parts of the page: elements, and the face, tags, like button and receipt that card and story share. */
 /** @import { DianzanLike } from "../button/like-element.js" */
 /** @import { ResultRow } from "../shared/documents.d.ts" */
-/** @import { Phase } from "./campaign.js" */
+/** @import { Phase } from "../shared/phase.js" */
 /** @import { Texts } from "./texts.js" */
 
 const avatarTones = 8;

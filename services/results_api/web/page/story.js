@@ -4,7 +4,7 @@ import { button, element, face, likeButton, lock, ReceiptLine, tags } from "./pa
 import { readCandidate } from "./results.js";
 /** @import { DianzanLike } from "../button/like-element.js" */
 /** @import { ResultRow } from "../shared/documents.d.ts" */
-/** @import { Phase } from "./campaign.js" */
+/** @import { Phase } from "../shared/phase.js" */
 /** @import { Count } from "./results.js" */
 /** @import { Texts } from "./texts.js" */
 
@@ -34,8 +34,10 @@ export class Story {
     this.phase = "open";
     /** @type {Map<string, string>} */
     this.receipts = new Map();
-    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+    this.modal = typeof dialog.showModal === "function"; // iOS before 15.4 has none: there it is a box over the page
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) this.close(); });
     dialog.addEventListener("close", () => this.closed());
+    dialog.addEventListener("keydown", ({ key }) => { if (key === "Escape" && !this.modal) this.close(); });
   }
 
   /** @param {ResultRow} candidate */
@@ -51,16 +53,29 @@ export class Story {
     lock(like, this.phase);
     like.take(candidate.likes);
     receipt.show(this.receipts.get(code));
-    this.dialog.showModal();
+    this.show();
     this.dialog.scrollTop = 0;
     this.tell(candidate, body);
+  }
+
+  show() {
+    if (this.modal) return this.dialog.showModal();
+    this.dialog.setAttribute("role", "dialog");
+    this.dialog.setAttribute("open", "");
+    this.dialog.querySelector("button")?.focus();
+  }
+
+  close() {
+    if (this.modal) return this.dialog.close();
+    this.dialog.removeAttribute("open");
+    this.closed();
   }
 
   /** @param {ResultRow} candidate */
   head(candidate) {
     const name = element("h2", "", candidate.name);
     name.id = "story-name";
-    const close = button("close", "×", () => this.dialog.close());
+    const close = button("close", "×", () => this.close());
     close.setAttribute("aria-label", this.texts.words.close);
     return element("div", "head", face(candidate), element("div", "who", name, tags(candidate, this.texts)), close);
   }

@@ -4,7 +4,7 @@ import { filled, wordsIn } from "../shared/words.js";
 import { dictionary } from "./words.js";
 /** @import { Language } from "../shared/words.js" */
 /** @import { CampaignSummary, ResultRow } from "../shared/documents.d.ts" */
-/** @import { Phase } from "./campaign.js" */
+/** @import { Phase } from "../shared/phase.js" */
 
 /** @type {(value: number) => string} */
 export const number = (value) => value.toLocaleString("en-US");

@@ -113,6 +113,9 @@ export interface ResultRow {
 /** All candidates by rank; by code while results are hidden. The totals are of the whole campaign. */
 export interface Results {
   campaign: string;
+  state: "published" | "closed" | "sealed";
+  opens: string;
+  closes: string;
   results: Array<ResultRow>;
   likes: number | null;
   people: number | null;
