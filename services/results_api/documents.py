@@ -63,11 +63,12 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 class ResultRow(Struct, frozen=True, gc=False):
-    """One candidate; rank, likes and people are null while results are hidden."""
+    """One candidate; rank, likes and people are null while results are hidden. `pinyin` is what a search takes too."""
 
     rank: int | None
     code: str
     name: str
+    pinyin: str
     kind: Kind
     district: str
     category: str
@@ -94,6 +95,7 @@ class CandidateResult(Measured, frozen=True):
     rank: int | None
     code: str
     name: str
+    pinyin: str
     kind: Kind
     district: str
     category: str

@@ -25,6 +25,7 @@ from dianzan.ledger.records import Seal, StoredCampaign, Tally
 from dianzan.process import logs, metrics
 from dianzan.roster.candidates import Candidate
 from results_api import documents
+from results_api.pinyin import spelled
 from results_api.rendered import Rendered
 
 _log = logs.get(__name__)
@@ -280,9 +281,8 @@ def _rows(candidates: Mapping[int, Candidate], numbers: Numbers) -> list[documen
         if not numbers.likes:
             rank = None  # nobody is first before the first like
         likes, people = (None, None) if tally is None else (tally.likes, tally.people)
-        rows.append(
-            documents.ResultRow(rank, c.code, c.name, c.kind, c.district, c.category, c.summary, c.photo, likes, people)
-        )
+        told = (c.code, c.name, spelled(c.name), c.kind, c.district, c.category, c.summary, c.photo)
+        rows.append(documents.ResultRow(rank, *told, likes, people))
     return sorted(rows, key=lambda row: (row.rank is None, row.rank or 0, row.code))
 
 

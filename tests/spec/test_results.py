@@ -17,7 +17,8 @@ from tests.support.client import CampaignClient, candidates, rules
 from tests.support.stream import streamed
 from tests.support.wait import until
 
-ROW = {"rank", "code", "name", "kind", "district", "category", "summary", "photo", "likes", "people"}
+TOTALS = {"likes", "people", "people_estimated", "as_of", "sealed", "version"}
+ROW = {"rank", "code", "name", "pinyin", "kind", "district", "category", "summary", "photo", "likes", "people"}
 ORIGIN = {"origin": "https://media.example"}
 
 
@@ -43,7 +44,7 @@ async def until_likes(campaign: CampaignClient, likes: int) -> None:
 async def test_the_results_list_every_candidate_by_rank_and_equals_share_one(counted: CampaignClient) -> None:
     results = await counted.results()
 
-    assert set(results) == {"campaign", "results", "likes", "people", "people_estimated", "as_of", "sealed", "version"}
+    assert set(results) == {"campaign", "state", "opens", "closes", "results", *TOTALS}
     assert all(set(row) == ROW for row in results["results"])
     assert [(row["rank"], row["code"], row["likes"]) for row in results["results"]] == [
         (1, "c02", 3),

@@ -286,10 +286,10 @@ def test_another_number_changes_the_tag_of_every_document_that_shows_it() -> Non
     ("change", "changed"),
     [
         ({"title": "x"}, {"summary"}),
-        ({"closes": "2026-11-25"}, {"summary"}),
+        ({"closes": "2026-11-25"}, {"summary", "results"}),
         (
             {"timezone": "Asia/Tokyo", "opens": "2026-11-04T01:00", "closes": "2026-11-24T01:00"},
-            {"summary", "timeline"},
+            {"summary", "results", "timeline"},
         ),
     ],
 )

@@ -12,7 +12,7 @@ import { languageOf, Texts } from "../../services/results_api/web/page/texts.js"
 
 /** @type {ResultRow} */
 const lin = {
-  rank: 1, code: "c01", name: "林晓禾", kind: "person", district: "东城区", category: "社区服务", summary: "送早餐。", photo: "",
+  rank: 1, code: "c01", name: "林晓禾", pinyin: "linxiaohe lxh", kind: "person", district: "东城区", category: "社区服务", summary: "送早餐。", photo: "",
   likes: 5, people: 4,
 };
 
@@ -106,10 +106,10 @@ test("news of hidden results hold no number", () => {
 });
 
 test("a search finds the candidate in whom every word stands, in any letter case and order", () => {
-  for (const query of ["", "林", "东城 晓禾", "C01", "早餐 社区"]) assert(matches(lin, query), query);
+  for (const query of ["", "林", "东城 晓禾", "C01", "早餐 社区", "lin xiao", "LXH", "linxiaohe 东城"]) assert(matches(lin, query), query);
   const padded = { ...lin, name: "林　晓 禾", code: "Ｃ０１" };
   for (const query of ["林晓禾", "林 晓禾", "林　晓禾", "ｃ01", "C01"]) assert(matches(padded, query), query);
-  for (const query of ["西城", "林 西城", "c011"]) assert(!matches(lin, query), query);
+  for (const query of ["西城", "林 西城", "c011", "linxiaohel", "hxl"]) assert(!matches(lin, query), query);
 });
 
 test("codes are ordered as numbers, ranks by code within a rank, districts as a Chinese reader expects", () => {

@@ -19,8 +19,8 @@ const folded = (text) => text.normalize("NFKC").toLowerCase().replace(/[^\S\n]+/
  * @param {ResultRow} candidate
  * @param {string} query
  */
-export function matches({ name, code, district, category, summary }, query) {
-  const text = folded([name, code, district, category, summary].join("\n"));
+export function matches({ name, pinyin, code, district, category, summary }, query) {
+  const text = folded([name, pinyin.replaceAll(" ", "\n"), code, district, category, summary].join("\n"));
   return query.split(/\s+/).every((word) => text.includes(folded(word)));
 }
 

@@ -37,6 +37,7 @@ export interface CandidateResult {
   rank: number | null;
   code: string;
   name: string;
+  pinyin: string;
   kind: "person" | "team";
   district: string;
   category: string;
@@ -96,11 +97,12 @@ export interface MyLikes {
   resets_at: string | null;
 }
 
-/** One candidate; rank, likes and people are null while results are hidden. */
+/** One candidate; rank, likes and people are null while results are hidden. `pinyin` is what a search takes too. */
 export interface ResultRow {
   rank: number | null;
   code: string;
   name: string;
+  pinyin: string;
   kind: "person" | "team";
   district: string;
   category: string;
