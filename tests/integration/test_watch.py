@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from prometheus_client import generate_latest
 from redis.asyncio import Redis
 
 from dianzan.domain.campaign import Document
@@ -361,6 +362,7 @@ async def test_what_cannot_be_read_can_be_attested_and_is_shown_as_attested(clie
         watch.require(nodes.all()[0])
         assert watch.ready
         assert "attested by DIANZAN_ATTEST_STORE" in watch.attested[0]
+        assert "\ndianzan_store_attested 1.0\n" in generate_latest().decode()
 
 
 @pytest.mark.parametrize(

@@ -59,11 +59,11 @@ def popen(
 
 
 def unprivileged(path: Path) -> Account:
-    """Root becomes the path's owner, or nobody, and keeps one capability: to pass parent folders closed to others."""
+    """Root becomes the path's owner, `dianzan` or `nobody`, and keeps one capability: to pass closed parent folders."""
     if os.geteuid() != 0:
         return Account()
     owner = path.stat()
-    uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else _nobody()
+    uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else _account()
     setpriv, capability = shutil.which("setpriv"), _capability()
     if setpriv is None or capability is None:
         return Account(uid, gid)
@@ -73,14 +73,13 @@ def unprivileged(path: Path) -> Account:
     return Account(uid, gid, (setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *caps, "--"))
 
 
-def _nobody() -> tuple[int, int]:
-    try:
-        entry = pwd.getpwnam("nobody")
-    except KeyError as error:
-        raise EmbeddedError(
-            "PostgreSQL does not run as root, and there is no user nobody here: run as an ordinary user."
-        ) from error
-    return entry.pw_uid, entry.pw_gid
+def _account() -> tuple[int, int]:
+    """One that exists: initdb refuses a user id without an account. Other processes of `nobody` may signal its own."""
+    for name in ("dianzan", "nobody"):
+        with suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return entry.pw_uid, entry.pw_gid
+    raise EmbeddedError("PostgreSQL does not run as root, and there is no user nobody here: run as an ordinary user.")
 
 
 def _capability() -> str | None:

@@ -50,6 +50,10 @@ STORE_SAFE = Gauge(
     "dianzan_store_safe",
     "1 while the store keeps the promise, 0 while likes are refused or the promise is waived. 0: read /readyz.",
 )
+STORE_ATTESTED = Gauge(
+    "dianzan_store_attested",
+    "Store servers whose settings cannot be read and are as their operator says. Rising: a server hides what it told.",
+)
 STORE_MEMORY_SHARE = Gauge(
     "dianzan_store_memory_share",
     "Memory a store server uses, of its limit (0 to 1). Likes are refused from 0.85 on: give it more, or find out why "

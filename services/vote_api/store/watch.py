@@ -145,6 +145,7 @@ class StoreWatch:
                 _log.info("the store keeps the promise")
         self.reasons = reasons
         metrics.STORE_SAFE.set(self.all_durable)
+        metrics.STORE_ATTESTED.set(len(self.attested))
 
     def _health_of(self, node: Node) -> Health:
         health = self._health.get(node.address)  # asked for every like: no Health is made to be thrown away
