@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := $(VENV)-release
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 -c constraints.txt
 NO_PYPI := echo "The first run needs PyPI: is there a network, and a mirror or proxy if yours wants one? $(VENV)/pip.log says more."; exit 1
 WEB := services/results_api/web tests/web
@@ -9,7 +10,7 @@ WEB := services/results_api/web tests/web
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up unit test spec lint format load bench rehearse simulate faults faults-full
+.PHONY: help setup up unit test spec lint format load bench rehearse simulate faults faults-full lock sbom
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,3 +72,19 @@ faults: $(VENV)/setup ## Break a system of its own in every way we know, and che
 
 faults-full: $(VENV)/setup ## The same for up to an hour (ARGS='--report docs/results/faults.md' writes the table)
 	@$(BIN)/python -m tests.faults --full --jobs 2 $(ARGS)
+
+# Beside .venv, since what the tools bring (lxml) would change what the tests run with.
+$(TOOLS)/setup: Makefile
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv==0.13.9 cyclonedx-bom==7.5.0
+	@touch $@
+
+# setuptools builds our own package in the image.
+lock: $(TOOLS)/setup ## Write the hashes of all that the image installs (deploy/requirements.txt)
+	@echo setuptools | $(TOOLS)/bin/uv pip compile pyproject.toml - --quiet --constraint constraints.txt \
+	  --generate-hashes --universal --python-version 3.12 --no-annotate --no-header --output-file deploy/requirements.txt
+
+sbom: $(TOOLS)/setup ## List all that the image installs, as CycloneDX (dist/sbom.json)
+	@mkdir -p dist
+	@PYTHONWARNINGS=ignore::UserWarning $(TOOLS)/bin/cyclonedx-py requirements deploy/requirements.txt \
+	  --pyproject pyproject.toml --mc-type application --output-reproducible --output-file dist/sbom.json

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
+import stat
+import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -49,6 +55,11 @@ def module_of(service: dict[str, Any]) -> str | None:
     """The module a service of ours runs, None for the stores and tools."""
     command = service.get("command", [])
     return command[2] if command[:2] == ["python", "-m"] else None
+
+
+def files_of(environment: dict[str, str]) -> set[str]:
+    """The files that settings are read from."""
+    return {value for setting, value in environment.items() if setting.endswith("_FILE")}
 
 
 OURS = {name: module for name, service in SERVICES.items() if (module := module_of(service))}
@@ -109,14 +120,17 @@ def test_no_variable_is_read_that_is_not_in_the_table() -> None:
 @pytest.mark.parametrize(("name", "module"), OURS.items())
 def test_a_service_is_given_only_settings_it_reads(name: str, module: str) -> None:
     known = {variable(field) for field in SETTINGS[module].model_fields}
+    given = SERVICES[name]["environment"]
 
     assert importlib.util.find_spec(module)
-    assert SERVICES[name]["environment"].keys() <= known
+    assert {setting.removesuffix("_FILE") for setting in given} <= known
+    assert {f"/run/secrets/{secret}" for secret in SERVICES[name]["secrets"]} == files_of(given)
 
 
 def test_all_three_services_run_and_the_vote_api_twice() -> None:
     assert sorted(OURS.values()) == ["results_api", "tally_worker", "vote_api", "vote_api"]
-    assert all("DIANZAN_DATABASE_URL" not in SERVICES[name]["environment"] for name in OURS if name[:4] == "vote")
+    assert all(SERVICES[name]["secrets"] == ["redis_url"] for name in OURS if name[:4] == "vote")
+    assert SERVICES["results-api"]["secrets"] == ["results_database_url"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -124,6 +138,8 @@ def test_a_container_is_checked_bounded_and_stops_in_order(name: str) -> None:
     service = SERVICES[name]
 
     assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
     assert "no-new-privileges:true" in service["security_opt"]
     assert service["logging"]["options"].keys() == {"max-size", "max-file", "compress"}
     if name != ONE_SHOT:
@@ -153,11 +169,63 @@ def test_everything_named_exists() -> None:
         assert set(networks) <= COMPOSE["networks"].keys()
 
 
-def test_every_secret_and_size_is_in_the_example_environment() -> None:
-    asked = set(re.findall(r"\$\{([A-Z_]+)", (DEPLOY / "compose.yaml").read_text()))
-    given = set(re.findall(r"^([A-Z_]+)=", (DEPLOY / "example.env").read_text(), re.MULTILINE))
+def test_every_size_and_image_is_in_the_example_environment_with_its_default() -> None:
+    asked = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", (DEPLOY / "compose.yaml").read_text()))
+    given = dict(re.findall(r"^([A-Z_]+)=(.*)$", (DEPLOY / "example.env").read_text(), re.MULTILINE))
 
     assert asked == given
+    assert all(f"{name.upper()}_IMAGE" in given for name in ("valkey", "postgres", "nginx", "python", "grafana"))
+
+
+def test_no_secret_stands_in_a_command_or_in_the_environment() -> None:
+    text = (DEPLOY / "compose.yaml").read_text()
+    named = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
+
+    assert "PASSWORD:" not in text.replace("PASSWORD_FILE:", "").replace("PASSWORD__FILE:", "")
+    assert "@" not in text, "an address with a password"
+    assert named == COMPOSE["secrets"].keys()
+    assert all(found == {"file": f"./secrets/{name}"} for name, found in COMPOSE["secrets"].items())
+
+
+def test_the_secrets_are_made_once_and_fit_what_reads_them(tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "secrets.sh", tmp_path)
+    made = tmp_path / "secrets"
+    subprocess.run([tmp_path / "secrets.sh"], check=True)
+    first = {path.name: path.read_text() for path in made.iterdir()}
+    subprocess.run([tmp_path / "secrets.sh"], check=True)
+
+    assert {path.name: path.read_text() for path in made.iterdir()} == first
+    assert COMPOSE["secrets"].keys() == first.keys()
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    passwords = [text for name, text in first.items() if name.endswith("_password")]
+    assert len({text for text in passwords if re.fullmatch(r"[0-9a-f]{48}", text)}) == 4
+    for name, role in (("database_url", "dianzan"), ("results_database_url", "dianzan_results")):
+        assert urlsplit(first[name].strip()).username == role
+    assert first["valkey_password"] in first["valkey_conf"]
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="psql is missing (apt install postgresql-client)")
+def test_the_results_role_is_made_with_its_password(postgres_url: str, tmp_path: Path) -> None:
+    given = urlsplit(postgres_url)
+    (tmp_path / "results_password").write_text("0123456789abcdef")
+    script = (DEPLOY / "postgres-roles.sh").read_text().replace("/run/secrets", str(tmp_path))
+    assert given.username
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PGHOST": str(given.hostname),
+        "PGPORT": str(given.port),
+        "PGPASSWORD": str(given.password),
+        "POSTGRES_USER": given.username,
+        "POSTGRES_DB": given.path.removeprefix("/"),
+    }
+
+    subprocess.run(["sh", "-c", script], env=environment, check=True)
+
+    as_reader = {**environment, "PGPASSWORD": "0123456789abcdef", "PGUSER": "dianzan_results"}
+    asked = ["psql", "-tAc", "SELECT current_user", environment["POSTGRES_DB"]]
+    shown = subprocess.run(asked, env=as_reader, check=True, capture_output=True, text=True).stdout
+    subprocess.run(["psql", "-qc", "DROP ROLE dianzan_results", postgres_url], check=True)
+    assert shown == "dianzan_results\n"
 
 
 def test_only_the_proxy_is_trusted_and_only_it_is_public() -> None:
@@ -166,7 +234,10 @@ def test_only_the_proxy_is_trusted_and_only_it_is_public() -> None:
 
     assert {SERVICES[name]["environment"].get("DIANZAN_TRUSTED_PROXIES") for name in OURS} == {proxy, None}
     assert public == ["proxy"]
-    assert COMPOSE["networks"]["stores"]["internal"] is True
+    assert {name for name, network in COMPOSE["networks"].items() if network is None} == {"door"}, "a way out"
+    assert all(network is None or network["internal"] for network in COMPOSE["networks"].values())
+    out = {name for name, service in SERVICES.items() if "door" in service["networks"]}
+    assert out == {name for name, service in SERVICES.items() if "ports" in service}
     assert SERVICES["valkey"]["networks"] == SERVICES["postgres"]["networks"] == ["stores"]
 
 
@@ -191,9 +262,27 @@ def test_the_image_is_made_of_files_that_exist_without_the_extras_by_an_ordinary
 
     assert all((ROOT / name).exists() for line in copied for name in line.split())
     assert {name for line in copied for name in line.split()} == set(sent)
-    assert "--constraint constraints.txt ." in text
+    assert "--require-hashes --requirement requirements.txt" in text
     assert "embedded]" not in text
     assert text.index("USER 10001") < text.index("CMD ")
+
+
+def test_the_image_installs_by_hash_what_the_tests_ran_with() -> None:
+    tested = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text().lower(), re.MULTILINE))
+    locked = dict(re.findall(r"^([\w.-]+)==(\S+)", (DEPLOY / "requirements.txt").read_text().lower(), re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[\[>=<]", each.lower())[0] for each in project["dependencies"]}
+
+    assert wanted <= locked.keys()
+    assert {name: version for name, version in locked.items() if tested.get(name, version) != version} == {}
+    hashed = re.split(r"(?m)^(?=\w)", (DEPLOY / "requirements.txt").read_text())[1:]
+    assert all("--hash=sha256:" in each for each in hashed)
+
+
+def test_every_action_is_named_by_its_commit() -> None:
+    text = (ROOT / ".github/workflows/ci.yml").read_text()
+
+    assert [used for used in re.findall(r"uses: (\S+)", text) if not re.fullmatch(r"\S+@[0-9a-f]{40}", used)] == []
 
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))

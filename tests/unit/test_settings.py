@@ -1,6 +1,7 @@
 """Settings and limits: each is explained, and those that depend on one another agree."""
 
 import re
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 from dianzan.domain import limits
 from dianzan.domain.voters import CampaignKey, Voter, VoterClass
 from dianzan.process import metrics
-from dianzan.process.settings import KNOWN, Settings, unread
+from dianzan.process.settings import KNOWN, SettingError, Settings, read_files, unread
 from dianzan.roster.candidates import CODE_CHARS_MAX
 from dianzan.store.durability import DURABLE_SETTINGS
 from results_api.settings import ResultsSettings
@@ -134,6 +135,45 @@ def test_a_right_setting_is_taken(
     monkeypatch.setenv(f"DIANZAN_{name}", value)
 
     assert getattr(settings.of_process(), name.lower()) == value
+
+
+def test_a_setting_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://:密码@store:6379/0\n", encoding="utf-8")
+    environment = {"DIANZAN_REDIS_URL_FILE": str(tmp_path / "url"), "DIANZAN_HOST": "::1", "LOG_FILE": "x"}
+
+    read_files(environment)
+
+    assert environment == {"DIANZAN_REDIS_URL": "redis://:密码@store:6379/0", "DIANZAN_HOST": "::1", "LOG_FILE": "x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "also", "said"),
+    [
+        (None, {}, "which cannot be read: [Errno 2]"),
+        (b" \n", {}, "which is empty"),
+        (b"\xff\xfe", {}, "which cannot be read: 'utf-8' codec"),
+        (b"redis://a/0", {"DIANZAN_REDIS_URL": "redis://b/0"}, "are both set: keep one"),
+    ],
+)
+def test_a_setting_whose_file_is_of_no_use_ends_in_a_sentence_that_names_it(
+    tmp_path: Path, content: bytes | None, also: dict[str, str], said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "url").write_bytes(content)
+
+    with pytest.raises(SettingError) as refused:
+        read_files({"DIANZAN_REDIS_URL_FILE": str(tmp_path / "url"), **also})
+
+    assert "DIANZAN_REDIS_URL_FILE" in str(refused.value)
+    assert said in str(refused.value)
+
+
+def test_a_file_for_a_setting_there_is_not_is_named_as_unread() -> None:
+    environment = {"DIANZAN_REDIS_URI_FILE": "/run/secrets/redis_url"}
+
+    read_files(environment)
+
+    assert unread(environment) == ["DIANZAN_REDIS_URI_FILE is read by nothing: did you mean DIANZAN_REDIS_URL?"]
 
 
 def test_a_variable_that_nothing_reads_is_named_with_the_one_that_was_meant() -> None:

@@ -15,6 +15,7 @@ from dianzan.cli.stores import DATA_DEFAULT, OF_OUTPUT, Data, Stores, addresses,
 from dianzan.cli.token import token
 from dianzan.cli.up import up
 from dianzan.process import faults
+from dianzan.process.settings import WRONG, SettingError, read_files
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,10 +67,14 @@ def main() -> None:
                 # A terminal that cannot show Chinese gets escapes, and no traceback.
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors="backslashreplace")
+            read_files()
             faults.arm(os.environ.get("DIANZAN_FAULTS", ""))
             app()
         finally:
             sys.stdout.flush()
+    except SettingError as error:
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        sys.exit(WRONG)
     except OSError as error:
         if error.errno not in OF_OUTPUT:
             raise

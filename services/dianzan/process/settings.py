@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dianzan.domain.errors import DianzanError
+
 PREFIX: Final = "DIANZAN_"
+IN_FILE: Final = "_FILE"
 # Every variable that some process or command reads: one file may serve them all.
 KNOWN: Final = frozenset(
     {
@@ -40,7 +44,7 @@ KNOWN: Final = frozenset(
         "WORKER_PORT",
     }
 )
-_WRONG: Final = 2  # the exit code, as of a command that was called wrongly
+WRONG: Final = 2  # the exit code, as of a command that was called wrongly
 
 
 def _networks(listed: str) -> str:
@@ -50,6 +54,31 @@ def _networks(listed: str) -> str:
         except ValueError as error:
             raise ValueError(f"{error}; write addresses or networks, such as 10.1.2.3 or 10.1.2.0/24") from error
     return listed
+
+
+class SettingError(DianzanError):
+    """A setting's file cannot be used; the text names it and says why."""
+
+
+def read_files(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set each setting for which NAME_FILE names a file that holds it, as secrets are given to containers.
+
+    Raises SettingError where both are set, or the file cannot be read or is empty.
+    """
+    for name in [each for each in environment if each.startswith(PREFIX) and each.endswith(IN_FILE)]:
+        setting = name.removesuffix(IN_FILE)
+        if setting.removeprefix(PREFIX) not in KNOWN:
+            continue  # which `unread` tells
+        if setting in environment:
+            raise SettingError(f"{setting} and {name} are both set: keep one.")
+        file = Path(environment.pop(name))  # a process started from here gets the value
+        try:
+            value = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingError(f"{name} names {file}, which cannot be read: {error}.") from error
+        if not value:
+            raise SettingError(f"{name} names {file}, which is empty.")
+        environment[setting] = value
 
 
 class AddressesIn:
@@ -79,12 +108,16 @@ class Settings(BaseSettings):
     def of_process(cls) -> Self:
         """The settings of this process, which ends here if one is wrong: a line each, with what to write."""
         try:
+            read_files()
             return cls()
         except ValidationError as error:
             for wrong in error.errors():
                 name = f"{PREFIX}{str(wrong['loc'][0]).upper()}"
                 sys.stderr.write(f"{name} is {str(wrong['input'])!r}: {wrong['msg'].removeprefix('Value error, ')}.\n")
-            raise SystemExit(_WRONG) from error
+            raise SystemExit(WRONG) from error
+        except SettingError as error:
+            sys.stderr.write(f"{error}\n")
+            raise SystemExit(WRONG) from error
 
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0",
