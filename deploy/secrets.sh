@@ -14,6 +14,7 @@ new() { # NAME: a password of 192 bits, in hexadecimal, which needs no quoting a
 for name in postgres_password results_password valkey_password grafana_password; do new "$name"; done
 postgres=$(cat postgres_password) results=$(cat results_password) valkey=$(cat valkey_password)
 
+rm -f redis_url database_url results_database_url valkey_conf # which nobody may write
 printf 'redis://:%s@valkey:6379/0\n' "$valkey" >redis_url
 printf 'postgresql://dianzan:%s@postgres:5432/dianzan\n' "$postgres" >database_url
 printf 'postgresql://dianzan_results:%s@postgres:5432/dianzan\n' "$results" >results_database_url
