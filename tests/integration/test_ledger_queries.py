@@ -10,7 +10,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from dianzan.domain.errors import CampaignError
+from dianzan.domain.errors import CampaignError, LedgerAway
 from dianzan.ledger import ledger as ledger_module
 from dianzan.ledger import step as step_module
 from dianzan.ledger.ledger import Ledger
@@ -60,6 +60,35 @@ async def test_a_step_may_wait_for_long_work_on_other_connections(
     async with impatient.campaigns.step(campaign.id) as step:
         await _idle(sql)
         assert await step.has_likes() is False
+
+
+async def test_a_flush_that_stood_still_is_done_again(impatient: Ledger, campaign: StoredCampaign, sql: Sql) -> None:
+    async def ended() -> bool:
+        return not await sql.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'idle'")
+
+    async def stand_still() -> None:
+        async with impatient.likes.locked_shard(campaign, campaign.shards[0]) as flush:
+            assert flush is not None
+            await until(ended, within_s=5, what="the server has ended the session")
+            await flush.insert([entry((A, [1]))])
+
+    with pytest.raises(LedgerAway):
+        await stand_still()
+
+    assert await insert(impatient, campaign, entry((A, [1]))) == 1
+
+
+async def test_a_flush_that_another_s_lock_holds_up_is_done_again(
+    database_url: str, campaign: StoredCampaign, sql: Sql
+) -> None:
+    impatient = await Ledger.connect(f"{database_url}?lock_timeout=50ms")
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE likes, counts IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(LedgerAway):
+            await insert(impatient, campaign, entry((A, [1])))
+
+    assert await insert(impatient, campaign, entry((A, [1]))) == 1
+    await impatient.aclose()
 
 
 @pytest.mark.parametrize("reads", ["record", "voters"])

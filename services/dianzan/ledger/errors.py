@@ -10,8 +10,8 @@ import asyncpg
 
 from dianzan.domain.errors import LedgerAway, LedgerError, LedgerRefuses
 
-# Postgres is away, shutting down, failing over, a standby not yet promoted, out of disk or connections, or it chose
-# this transaction to end a deadlock.
+# Postgres is away, shutting down, failing over, a standby not yet promoted, out of disk or connections, its disk fails,
+# or it ended this transaction: for a deadlock, a lock that another one holds, or a process that stood still.
 _AWAY: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -20,6 +20,9 @@ _AWAY: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,
     OSError,
     TimeoutError,
 )
