@@ -28,6 +28,7 @@ RECONCILE_EVERY_S: Final = 60.0  # a minute of likes is the most that a store be
 SETTLE_S: Final = 2.0  # after a disturbance; a failover has then named its primary, or this look is put off
 DRAIN_S_MAX: Final = 30.0  # of a shard's stream before it is rebuilt; it takes no likes, and a flush takes 0.2 s
 LOCK_PAUSE_S: Final = 0.05
+SHARDS_LOGGED_MAX: Final = 20
 
 Drift = dict[int, int]  # candidate index -> likes by which the store is ahead of the ledger (behind: negative)
 
@@ -201,13 +202,19 @@ class Reconciler:
         metrics.DRIFT.labels(campaign.id, "ahead").set(_sum(drifts, 1))
         metrics.DRIFT.labels(campaign.id, "foreign").set(foreign)
         if drifts:
-            _log.error("store and ledger differ", campaign=campaign.id, ahead_by_shard=drifts)
+            _log.error(
+                "store and ledger differ",
+                campaign=campaign.id,
+                likes_only_in_store=_sum(drifts, 1),
+                likes_only_in_ledger=-_sum(drifts, -1),
+                shards=sorted(drifts)[:SHARDS_LOGGED_MAX],
+            )
         if foreign:
             _log.error(
                 "the ledger holds likes that the store never took; the seal stays shut until somebody decides",
                 campaign=campaign.id,
                 likes=foreign,
-                shards=sorted(of_others & drifts.keys()),
+                shards=sorted(of_others & drifts.keys())[:SHARDS_LOGGED_MAX],
             )
         behind = await self._store.gates.behind(campaign.shards)
         for shard in behind:
@@ -220,11 +227,16 @@ class Reconciler:
             restored = await self._restorer.restore(campaign, drain_s_max=DRAIN_S_MAX, only=shards)
         except CampaignError as error:
             numbers = [shard.number for shard in shards]
-            _log.error("shards stay closed until dianzan restore", campaign=campaign, shards=numbers, reason=str(error))
+            _log.error(
+                "shards that have lost likes stay closed; this is tried again each minute",
+                campaign=campaign,
+                shards=numbers[:SHARDS_LOGGED_MAX],
+                reason=str(error),
+            )
             return
         metrics.REPAIRED.labels(campaign).inc(len(restored.shards))
         numbers = [shard.number for shard in restored.shards]
-        _log.error("shards that had lost likes are rebuilt", campaign=campaign, shards=numbers)
+        _log.error("shards that had lost likes are rebuilt", campaign=campaign, shards=numbers[:SHARDS_LOGGED_MAX])
 
 
 def _whole(page: list[RawEntry]) -> list[Entry] | None:

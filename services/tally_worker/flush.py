@@ -147,7 +147,12 @@ class Consumer:
         # The entry is read again ten times a second; the gauge goes on telling.
         if (shard, entry_id) not in self._reported and len(self._reported) < UNDECODABLE_REPORTED_MAX:
             self._reported.add((shard, entry_id))
-            _log.error("an entry stays in its stream", campaign=shard.campaign, shard=shard.number, reason=str(error))
+            _log.error(
+                "an entry cannot be read and stays in its stream; the others are flushed",
+                campaign=shard.campaign,
+                shard=shard.number,
+                reason=str(error),
+            )
 
     async def _people(self, shard: Shard, entries: Iterable[Entry]) -> dict[int, int]:
         voters: dict[int, set[bytes]] = {0: set()}

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from dianzan.domain.errors import LedgerAway, StoreAway
 from dianzan.domain.limits import SHARDS_AT_ONCE
@@ -239,9 +240,16 @@ async def test_a_campaign_whose_likes_are_refused_holds_back_no_other(
     await good.cast(*ballots(0, 100))
     refused = more_errors("CheckViolationError")
 
+    with capture_logs() as logged:
+        async with looping(good.store, ledger):
+            await all_in(good)
+            await until(refused, what="the refusal was counted")
+    reasons = {line["reason"] for line in logged if line["log_level"] == "error"}
+    assert reasons
+    assert all(reason.startswith("Postgres refuses this (") and reason.endswith(")") for reason in reasons), reasons
+    assert not [reason for reason in reasons if "\n" in reason], "no detail, in which a row may stand"
+
     async with looping(good.store, ledger):
-        await all_in(good)
-        await until(refused, what="the refusal was counted")
         assert await bad.in_ledger() == {}
         await bad.lifecycle.publish(bad.campaign.id)
         await all_in(bad)

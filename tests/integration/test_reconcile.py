@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from dianzan.domain.errors import StoreAway
 from dianzan.domain.shard import Shard
@@ -100,10 +101,14 @@ async def test_only_shards_that_are_behind_are_rebuilt(valkey: Redis, way: Way, 
     before = metrics.REPAIRED.labels(way.campaign.id)._value.get()
     counted = await way.in_ledger()
 
-    await reconciler.run_once()
+    with capture_logs() as logged:
+        await reconciler.run_once()
 
     assert metrics.REPAIRED.labels(way.campaign.id)._value.get() == before + 1
     await way.check(counted)
+    differ, rebuilt = logged
+    assert (differ["likes_only_in_store"], differ["likes_only_in_ledger"], differ["shards"]) == (0, 1, [2])
+    assert (rebuilt["event"], rebuilt["shards"]) == ("shards that had lost likes are rebuilt", [2])
 
 
 async def test_a_shard_that_has_lost_its_gate_before_is_left_to_an_operator(

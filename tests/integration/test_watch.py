@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import pytest
 from prometheus_client import generate_latest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import CampaignUnknown, ClockSkewed, NoRoom, StoreUnavailable, StoreUnsafe, Unavailable
@@ -192,6 +194,7 @@ async def test_a_crowd_of_reads_waits_for_connections_and_does_not_make_the_stor
     assert watch.ready
 
 
+@pytest.mark.logs_errors
 @pytest.mark.usefixtures("checked_every_time")
 async def test_a_document_that_cannot_be_read_keeps_the_last_one_and_all_other_campaigns(
     client: Redis, store: Store, watch: StoreWatch
@@ -199,12 +202,17 @@ async def test_a_document_that_cannot_be_read_keeps_the_last_one_and_all_other_c
     first, other = document(), document()
     await store.documents.publish(first)
     await watch.refresh()
-    await client.set(keys.document(first.rules.id), "{}")
+    unknown = first.model_dump(mode="json") | {"width": 7}
+    await client.set(keys.document(first.rules.id), json.dumps(unknown))
     await client.hset(keys.CAMPAIGNS, first.rules.id, "99")
     await store.documents.publish(other)
 
-    await watch.refresh()
+    with capture_logs() as logged:
+        await watch.refresh()
+        await watch.refresh()
 
+    [line] = logged
+    assert line["reason"] == f"The document of campaign {first.rules.id} cannot be read: width: Input should be 1 or 2"
     assert watch.document(first.rules.id) == first
     assert watch.document(other.rules.id) == other
 

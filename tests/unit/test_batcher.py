@@ -105,7 +105,7 @@ class Running:
 
     def __init__(self) -> None:
         self.link = HeldLink()
-        self.batcher = Batcher(cast("LikeLink", self.link))
+        self.batcher = Batcher(cast("LikeLink", self.link), "store:6379")
         self.task = asyncio.create_task(self.batcher.run(), name="batcher")
 
     def cast(self, number: int, *, shard: int = 0, size: int = 1, of: Document = A) -> asyncio.Future[Decision]:

@@ -167,6 +167,9 @@ class Connection(HttpToolsProtocol):
         self.phase = BETWEEN
         super().on_message_complete()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: a request for another protocol is answered by this one, and uvicorn's advice is for developers."""
+
     # ---- answering --------------------------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:

@@ -39,7 +39,7 @@ def mapped() -> Iterator[None]:
     except _AWAY as error:
         raise LedgerAway(f"Postgres does not answer ({type(error).__name__}: {error})") from error
     except _REFUSES as error:
-        raise LedgerRefuses(f"Postgres refuses this ({type(error).__name__}: {error})") from error
+        raise LedgerRefuses(f"Postgres refuses this ({type(error).__name__}: {_first_line(error)})") from error
     except asyncpg.PostgresError as error:
         raise LedgerError(_sentence(error)) from error
 
@@ -75,5 +75,9 @@ _ADVICE: Final[tuple[tuple[tuple[type[asyncpg.PostgresError], ...], str], ...]] 
 def _sentence(error: asyncpg.PostgresError) -> str:
     usual = "Postgres refuses this ({kind}: {error})."
     advice = next((advice for kinds, advice in _ADVICE if isinstance(error, kinds)), usual)
-    # Without the server's detail and hint, which are lines of their own.
-    return advice.format(error=error.args[0].splitlines()[0], kind=type(error).__name__)
+    return advice.format(error=_first_line(error), kind=type(error).__name__)
+
+
+def _first_line(error: Exception) -> str:
+    """Without the server's detail, in which a row's voter may stand, and without its hint."""
+    return str(error).partition("\n")[0]

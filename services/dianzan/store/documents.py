@@ -37,4 +37,8 @@ class Documents:
         try:
             return Document.model_validate_json(body) if body else None
         except ValidationError as error:
-            raise DocumentUnreadable(f"The document of campaign {campaign} cannot be read: {error}") from error
+            # Where and why, without what stands there: the campaign's key is in it.
+            wrong = [f"{'.'.join(map(str, each['loc'])) or 'all of it'}: {each['msg']}" for each in error.errors()]
+            raise DocumentUnreadable(
+                f"The document of campaign {campaign} cannot be read: {'; '.join(wrong[:3])}"
+            ) from None

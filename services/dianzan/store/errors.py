@@ -14,7 +14,6 @@ from dianzan.domain.errors import StoreAway, StoreError, StoreFull
 _ELSEWHERE: Final = (
     exceptions.AskError,  # MOVED too
     exceptions.TryAgainError,
-    exceptions.ClusterDownError,
     exceptions.MasterDownError,
     exceptions.ReadOnlyError,
 )
@@ -32,6 +31,9 @@ def mapped(asked: str = "A command") -> Iterator[None]:
         raise StoreFull(f"The store is full ({error}).") from error
     except _ELSEWHERE as error:
         raise StoreAway(f"Another server of the store takes this now ({error}).") from error
+    except exceptions.ClusterDownError as error:
+        said = "The cluster takes no requests: too many of its servers are away, or an election runs."
+        raise StoreAway(said) from error
     except exceptions.ResponseError as error:
         raise StoreError(f"{asked} was refused by the store: {error}") from error
     except (exceptions.RedisError, OSError, TimeoutError) as error:

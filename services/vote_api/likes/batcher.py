@@ -58,8 +58,8 @@ class _Waiting(msgspec.Struct):
 class Batcher:
     """Carries ballots to one store node. Order is kept within a shard."""
 
-    def __init__(self, link: LikeLink) -> None:
-        self._link = link
+    def __init__(self, link: LikeLink, server: str) -> None:
+        self._link, self._server = link, server
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
@@ -112,7 +112,7 @@ class Batcher:
         try:
             replies = await self._link.send(calls)
         except ApiError as error:
-            _log.warning("a batch is refused or unknown", ballots=len(batch), reason=str(error))
+            _log.warning("a batch is refused or unknown", server=self._server, ballots=len(batch), reason=error.detail)
             _fail(batch, error)
         except BaseException:
             _fail(batch, StoreUnavailable("The store's answer could not be read; ask again."))

@@ -57,7 +57,8 @@ class Batchers:
         batcher = self._batchers.get(node.address)
         if batcher is None:
             on_open = partial(self._watch.recheck, node)
-            batcher = Batcher(LikeLink(node.client, replicated=self._nodes.replicated, on_open=on_open))
+            link = LikeLink(node.client, replicated=self._nodes.replicated, on_open=on_open)
+            batcher = Batcher(link, node.address)
             self._batchers[node.address] = batcher
             self._sending.append(background.spawn(f"batcher {node.address}", batcher.run()))
         return node, batcher

@@ -19,6 +19,7 @@ class KnownCampaigns:
     def __init__(self, documents: Documents) -> None:
         self._published = documents
         self._documents: dict[str, Document] = {}
+        self._not_understood: dict[str, int] = {}  # by version, which is asked for again each second
         self.loaded = False
 
     def document(self, campaign: str) -> Document:
@@ -43,18 +44,20 @@ class KnownCampaigns:
         for campaign, version in (await self._published.versions()).items():
             known = self._documents.get(campaign)
             if known is None or known.version != version:
-                await self._read_one(campaign)
+                await self._read_one(campaign, version)
         self.loaded = True
         at_ms = now_ms()
         for campaign, document in self._documents.items():
             metrics.CAMPAIGN_OPEN.labels(campaign).set(document.open_at(at_ms))
 
-    async def _read_one(self, campaign: str) -> None:
+    async def _read_one(self, campaign: str, version: int) -> None:
         try:
             document = await self._published.read(campaign)
         except DocumentUnreadable as error:
             # One campaign's problem: the shards refuse its older rules, and every other campaign goes on.
-            _log.warning("a campaign's document is not understood; the last one stays", reason=str(error))
+            if self._not_understood.get(campaign) != version:
+                _log.error("a campaign's document is not understood; the last one stays", reason=str(error))
+            self._not_understood[campaign] = version
             return
         if document is not None:
             self._documents[campaign] = document

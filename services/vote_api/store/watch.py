@@ -155,7 +155,4 @@ class StoreWatch:
 def _reasons(servers: dict[str, Health]) -> list[str]:
     if not servers:
         return ["no server of the cluster answers"]
-    named = len(servers) > 1
-    return [
-        f"{address}: {reason}" if named else reason for address, health in servers.items() for reason in health.reasons
-    ]
+    return [f"{address}: {reason}" for address, health in servers.items() for reason in health.reasons]
