@@ -24,7 +24,7 @@ def like_requests(
     for n in range(number):
         voter = hashes[16 * n : 16 * n + 16]
         codes.append(code_of(document, voter, n))
-        token = document.key.token(Voter(voter, VoterClass.device, 0), wrk.EXPIRES_S)
+        token = document.key.token(Voter(voter, VoterClass.device, 0), wrk.MADE_S)
         body = f'{{"candidates":["{codes[-1]}"]}}'
         requests.append(wrk.post(path, body, bearer=token, lengths=0).encode())
     return requests, codes

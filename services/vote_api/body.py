@@ -13,7 +13,7 @@ from dianzan.http.asgi import Receive, Scope, header
 from vote_api.documents import LikeRequest, VoterRequest
 
 BODY_ERRORS: Final = (BadRequest, BodyTooLarge, MediaTypeUnsupported)
-TOKEN_ERRORS: Final = (TokenMissing, errors.TokenInvalid, errors.TokenExpired)
+TOKEN_ERRORS: Final = (TokenMissing, errors.TokenInvalid, errors.TokenRevoked, errors.TokenExpired)
 MEDIA_TYPES: Final = ("application/json", "text/plain")  # a browser sends plain text without a preflight
 
 

@@ -49,13 +49,14 @@ class LikeAnswer(Struct):
 
 
 class VoterRequest(Struct):
-    """Which media site asks; absent or unknown means the campaign's own page."""
+    """Which media site asks; absent or unknown means the campaign's own page. `token`: one to renew, for its voter."""
 
     publisher: Annotated[str | None, Meta(examples=["bjnews"])] = None
+    token: str | None = None
 
 
 class VoterAnswer(Struct):
-    """A bearer token for one voter in one campaign; keep it, since a new one is a new voter."""
+    """A bearer token for one voter in one campaign; keep it, and renew it, since a new one is a new voter."""
 
     token: str
     voter_class: ClassName = field(name="class")

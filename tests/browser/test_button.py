@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -293,6 +294,25 @@ async def test_a_router_that_changes_the_candidate_leaves_no_message_of_the_form
 
     await expect(button.get_by_role("status")).to_have_text("")
     await expect(button.locator("button")).to_have_attribute("data-state", "idle")
+
+
+async def test_a_token_that_has_expired_is_renewed_and_its_voter_stays_one(
+    visit: Visit, campaign: CampaignClient, stores: Stores
+) -> None:
+    await visit.open(campaign)
+    await visit.candidate("c01").like()
+    key = (await stores.ledger.campaigns.document(await stores.lifecycle.stored(campaign.id))).key
+    [(name, token)] = await visit.page.evaluate("Object.entries(localStorage).filter(([key]) => key.includes('/:'))")
+    old = key.token(key.read_token(token, 0), int(time.time()) - 5 * 86_400)
+    await visit.page.evaluate("([name, token]) => localStorage.setItem(name, token)", [name, old])
+
+    await visit.reload()
+    await visit.candidate("c01").expect_state("liked")
+    await visit.candidate("c02").like()
+
+    kept = await visit.page.evaluate("(name) => localStorage.getItem(name)", name)
+    assert kept not in (token, old)
+    assert key.read_token(kept, 0) == key.read_token(token, 0)
 
 
 async def test_what_is_copied_of_a_receipt_is_the_receipt(new_visit: NewVisit, campaign: CampaignClient) -> None:

@@ -60,6 +60,7 @@ LIKE = (
 COUNT = "INSERT INTO {table} VALUES ($1, {key}, 0, {likes})"
 PUBLISHER = "INSERT INTO publishers VALUES ({campaign}, {number}, '{code}', '', '{{}}')"
 CHANGE = "INSERT INTO roster_changes VALUES ({campaign}, '2026-11-21', 'c01', 'name', '', '')"
+REVOKED = "INSERT INTO revocations (campaign, number, reason) VALUES ({campaign}, 1, '')"
 SEAL = "INSERT INTO seals VALUES ({campaign}, now(), 0, 0)"
 SEALED = "INSERT INTO sealed_tallies VALUES ({campaign}, {index}, 1, 0, 0)"
 
@@ -69,7 +70,7 @@ def _candidate(campaign: str = "$1", index: int = 9, code: str = "c99", kind: st
 
 
 # Constraint -> a row that breaks it and nothing else; $1 is a campaign with a like of candidate 1 by voter a, a count,
-# an hour, an estimate, a publisher, a changed name, and a seal.
+# an hour, an estimate, a publisher, a changed name, a revocation, and a seal.
 BREAKS = {
     "campaigns_pkey": "INSERT INTO campaigns (number, id, rules) OVERRIDING SYSTEM VALUE VALUES ($1, 'other', '{}')",
     "campaigns_id_key": "INSERT INTO campaigns (id, rules) SELECT id, '{}' FROM campaigns WHERE number = $1",
@@ -93,6 +94,8 @@ BREAKS = {
     "people_estimates_pkey": COUNT.format(table="people_estimates", key=1, likes=1),
     "roster_changes_campaign_fkey": CHANGE.format(campaign="32000"),
     "roster_changes_pkey": CHANGE.format(campaign="$1"),
+    "revocations_campaign_fkey": REVOKED.format(campaign="32000"),
+    "revocations_pkey": REVOKED.format(campaign="$1"),
     "seals_campaign_fkey": SEAL.format(campaign="32000"),
     "seals_pkey": SEAL.format(campaign="$1"),
     "sealed_tallies_campaign_fkey": SEALED.format(campaign="32000", index=1),
@@ -107,6 +110,7 @@ async def campaign(ledger: Ledger, sql: Sql) -> StoredCampaign:
     await sql.execute(COUNT.format(table="people_estimates", key=1, likes=1), made.number)
     await sql.execute(PUBLISHER.format(campaign="$1", number=1, code="paper"), made.number)
     await sql.execute(CHANGE.format(campaign="$1"), made.number)
+    await sql.execute(REVOKED.format(campaign="$1"), made.number)
     await sql.execute(SEAL.format(campaign="$1"), made.number)
     await sql.execute(SEALED.format(campaign="$1", index=1), made.number)
     return made

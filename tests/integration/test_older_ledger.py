@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from dianzan.domain.campaign import Publisher
 from dianzan.domain.errors import CampaignError
+from dianzan.domain.voters import Revocation, VoterClass
 from dianzan.ledger.ledger import Ledger
 from dianzan.store.like_link import LikeLink
 from tests.support.casting import voter
@@ -59,6 +60,20 @@ async def test_a_publication_passes_the_version_that_the_store_has(way: Way, sql
 
     assert (await way.lifecycle.publish(way.campaign.id)).version > before
     assert (await way.store.documents.versions())[way.campaign.id] > before
+
+
+async def test_tokens_that_were_revoked_stay_revoked(way: Way, sql: Sql) -> None:
+    wanted = Revocation(0, VoterClass.device, 2, 1_800_000_000, 1_800_003_600)
+    number = await way.lifecycle.revoke(way.campaign.id, wanted, "sold")
+    await forget(sql, way)
+    await sql.execute("DELETE FROM revocations")
+
+    document = await way.lifecycle.publish(way.campaign.id)
+
+    assert document.revocations == (replace(wanted, number=number),)
+    assert await way.lifecycle.revoke(way.campaign.id, Revocation(0, VoterClass.verified), "later") == number + 1
+    [kept, _] = await way.ledger.campaigns.revocations(way.campaign)
+    assert kept.reason == "made before Postgres came back as an older copy"
 
 
 async def test_it_can_be_sealed(way: Way, sql: Sql) -> None:

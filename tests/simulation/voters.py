@@ -56,11 +56,11 @@ class Voters:
         self.journal: list[Attempt] = []
         key = world.plan.document.key
         self._hashes = [blake2b(b"voter %d" % n, digest_size=16).digest() for n in range(world.plan.voters)]
-        expires = world.plan.epoch_ms // 1000 + 1_000_000
+        made_s = world.plan.epoch_ms // 1000 + 1_000_000
         self._headers = [
             {
                 b"content-type": b"application/json",
-                b"authorization": b"Bearer " + key.token(Voter(hashed, VoterClass.device, 0), expires).encode(),
+                b"authorization": b"Bearer " + key.token(Voter(hashed, VoterClass.device, 0), made_s).encode(),
             }
             for hashed in self._hashes
         ]

@@ -133,7 +133,7 @@ async def test_a_token_counts_in_its_own_campaign_only(new_campaign: NewCampaign
 
 
 async def test_an_expired_token_is_refused(open_campaign: CampaignClient) -> None:
-    voter = await open_campaign.known_voter("late", expires_s=1)
+    voter = await open_campaign.known_voter("late", made_s=1)
 
     answer = await voter.ask("c01")
 
@@ -175,7 +175,7 @@ async def test_addresses_of_the_vote_api_that_lead_nowhere_say_so(
 
 async def test_no_like_is_taken_before_the_campaign_opens(new_campaign: NewCampaign) -> None:
     campaign = await new_campaign(opens=datetime.now(UTC) + timedelta(hours=1))
-    voter = await campaign.voter()
+    voter = await campaign.known_voter("early")
 
     assert_problem(await voter.ask("c01"), 409, "not_open")
     assert_problem(await voter.ask("nobody"), 409, "not_open")

@@ -90,12 +90,12 @@ class CampaignClient:
         return VoterClient(self.http, f"{self.vote_url}/likes", token)
 
     async def known_voter(
-        self, subject: str, voter_class: VoterClass = VoterClass.device, expires_s: int = 2**31
+        self, subject: str, voter_class: VoterClass = VoterClass.device, made_s: int = 2**31
     ) -> VoterClient:
         """The voter an operator names; the same subject is the same voter."""
         document = await self.stores.ledger.campaigns.document(await self.stores.lifecycle.stored(self.id))
         voter = Voter(document.key.voter_hash("operator", subject.encode()), voter_class, 0)
-        return self.with_token(document.key.token(voter, expires_s))
+        return self.with_token(document.key.token(voter, made_s))
 
     async def get(self, path: str = "", **headers: str) -> httpx.Response:
         """A document of the results API."""

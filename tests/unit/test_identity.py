@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dianzan.domain.errors import TokenExpired, TokenInvalid
+from dianzan.domain.errors import TokenExpired, TokenInvalid, TokenRevoked
 from dianzan.domain.limits import CANDIDATES_MAX
-from dianzan.domain.voters import KEY_BYTES, VOTER_BYTES, CampaignKey, Voter, VoterClass, new_key
+from dianzan.domain.voters import KEY_BYTES, VOTER_BYTES, CampaignKey, Revocation, Voter, VoterClass, new_key
 
 KEY = CampaignKey(bytes(range(KEY_BYTES)))
 OTHER_KEY = CampaignKey(bytes(range(1, KEY_BYTES + 1)))
@@ -25,9 +25,9 @@ likes = st.tuples(st.integers(0, 84_005), st.integers(1, 65_535), hashes)
 addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
 
 
-@given(voters, st.integers(NOW_S + 1, UINT32_MAX))
-def test_a_token_gives_back_its_voter(voter: Voter, expires_s: int) -> None:
-    token = KEY.token(voter, expires_s)
+@given(voters, st.integers(0, UINT32_MAX))
+def test_a_token_gives_back_its_voter(voter: Voter, made_s: int) -> None:
+    token = KEY.token(voter, made_s)
     assert KEY.read_token(token, NOW_S) == voter
     assert re.fullmatch(r"[A-Za-z0-9_-]{48}", token)
 
@@ -76,31 +76,77 @@ def test_a_token_of_another_campaign_is_refused(voter: Voter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expires_s", "now_s", "valid"),
-    [
-        (NOW_S, NOW_S - 0.001, True),
-        (NOW_S, NOW_S, False),
-        (NOW_S, NOW_S + 0.001, False),
-        (0, NOW_S, False),
-        (UINT32_MAX, NOW_S, True),
-    ],
+    ("age_s", "valid"), [(-1e9, True), (0, True), (59.999, True), (60, False), (60.001, False), (1e9, False)]
 )
-def test_a_token_ends_at_its_second(expires_s: int, now_s: float, valid: bool) -> None:
+def test_a_token_ends_at_the_second_in_which_its_life_does(age_s: float, valid: bool) -> None:
     voter = Voter(bytes(VOTER_BYTES), VoterClass.device, 0)
-    token = KEY.token(voter, expires_s)
+    token = KEY.token(voter, NOW_S)
     if valid:
-        assert KEY.read_token(token, now_s) == voter
+        assert KEY.read_token(token, NOW_S + age_s, life_s=60) == voter
     else:
         with pytest.raises(TokenExpired):
-            KEY.read_token(token, now_s)
+            KEY.read_token(token, NOW_S + age_s, life_s=60)
+    assert KEY.read_token(token, NOW_S + age_s) == voter, "to be renewed it may be of any age"
+
+
+def test_a_token_of_before_ends_at_the_second_that_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    voter = Voter(bytes(VOTER_BYTES), VoterClass.device, 3)
+    monkeypatch.setattr("dianzan.domain.voters._TOKEN_VERSION", 1)
+    token = KEY.token(voter, NOW_S)
+    monkeypatch.undo()
+
+    assert KEY.read_token(token, NOW_S - 0.001, life_s=60) == voter
+    with pytest.raises(TokenExpired):
+        KEY.read_token(token, NOW_S, life_s=60)
+    assert KEY.read_token(token, NOW_S) == voter
 
 
 def test_a_token_of_another_version_is_invalid_though_its_seal_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dianzan.domain.voters._TOKEN_VERSION", 2)
+    monkeypatch.setattr("dianzan.domain.voters._TOKEN_VERSION", 3)
     token = KEY.token(Voter(bytes(VOTER_BYTES), VoterClass.device, 0), UINT32_MAX)
     monkeypatch.undo()
     with pytest.raises(TokenInvalid):
         KEY.read_token(token, NOW_S)
+
+
+DEVICE, VERIFIED = VoterClass.device, VoterClass.verified
+
+
+@pytest.mark.parametrize(
+    ("revocation", "covered"),
+    [
+        (Revocation(1, DEVICE), {"young", "old", "before"}),
+        (Revocation(1, VERIFIED), {"known"}),
+        (Revocation(1, publisher=3), {"old"}),
+        (Revocation(1, DEVICE, 3), {"old"}),
+        (Revocation(1, VERIFIED, 3), set()),
+        (Revocation(1, made_from_s=NOW_S), {"young", "known"}),
+        (Revocation(1, made_until_s=NOW_S), {"old", "before"}),
+        (Revocation(1, made_from_s=NOW_S - 60, made_until_s=NOW_S), {"old"}),
+        (Revocation(1, DEVICE, 0, NOW_S, NOW_S + 1), {"young"}),
+    ],
+)
+def test_a_revocation_covers_the_tokens_of_which_all_it_says_holds(
+    monkeypatch: pytest.MonkeyPatch, revocation: Revocation, covered: set[str]
+) -> None:
+    voter = bytes(VOTER_BYTES)
+    tokens = {
+        "young": KEY.token(Voter(voter, DEVICE, 0), NOW_S),
+        "known": KEY.token(Voter(voter, VERIFIED, 0), NOW_S),
+        "old": KEY.token(Voter(voter, DEVICE, 3), NOW_S - 60),
+    }
+    monkeypatch.setattr("dianzan.domain.voters._TOKEN_VERSION", 1)
+    tokens["before"] = KEY.token(Voter(voter, DEVICE, 0), UINT32_MAX)
+    monkeypatch.undo()
+
+    def is_refused(token: str) -> bool:
+        try:
+            KEY.read_token(token, NOW_S, 600, [Revocation(9, publisher=9), revocation])
+        except TokenRevoked:
+            return True
+        return False
+
+    assert {name for name, token in tokens.items() if is_refused(token)} == covered
 
 
 def test_a_token_shows_neither_subject_nor_key() -> None:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from dianzan.cli import documents
+from dianzan.cli.arguments import Id
 from dianzan.cli.asking import Yes
-from dianzan.cli.campaign import Id
 from dianzan.cli.documents import Json
 from dianzan.cli.ending import Early, confirm_end
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run

@@ -1,4 +1,4 @@
-"""`dianzan campaign`: new, create, import candidates, list, show, changes, publish, close."""
+"""`dianzan campaign`: new, create, import candidates, list, show, changes, publish, revoke, revocations, close."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Annotated
 import typer
 
 from dianzan.cli import documents
+from dianzan.cli.arguments import Id
 from dianzan.cli.asking import Yes, require_agreement
 from dianzan.cli.documents import Json
 from dianzan.cli.ending import Early, confirm_end
 from dianzan.cli.example import campaign_file
+from dianzan.cli.revoking import revocations, revoke
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, refusals_said, run
 from dianzan.cli.tables import moment, print_table
 from dianzan.domain.campaign import State
 from dianzan.domain.campaign_file import read_rules, start_of
-from dianzan.domain.codes import folded
 from dianzan.domain.errors import DianzanError
 from dianzan.domain.shown_text import harmless
 from dianzan.ledger.records import StoredCampaign
@@ -28,7 +29,6 @@ from dianzan.roster.table import FILE_BYTES_MAX as ROSTER_BYTES_MAX
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns, from draft to closed.")
 
-Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id, in any case.", callback=folded)]
 File = Annotated[Path, typer.Argument(metavar="FILE")]
 
 
@@ -184,3 +184,7 @@ def close(campaign: Id, data: Data = DATA_DEFAULT, early: Early = "", *, yes: Ye
         typer.echo(f"Closed {campaign}. Next: dianzan seal {campaign}")
 
     run(data, work)
+
+
+app.command()(revoke)
+app.command()(revocations)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from dianzan.domain.campaign import State
-from dianzan.ledger.records import RosterChange, Seal, StoredCampaign
+from dianzan.ledger.records import RosterChange, Seal, StoredCampaign, StoredRevocation
 from dianzan.life.recount import Recount
 from dianzan.roster.candidates import Candidate
 
@@ -82,6 +82,26 @@ class RosterChangesDocument(msgspec.Struct):
     changes: list[RosterChange]
 
 
+class RevocationDocument(msgspec.Struct):
+    """Tokens that are no longer taken: null is of any. Times are RFC 3339; `undone_at` is null while it is in force."""
+
+    number: int
+    voter_class: str | None
+    publisher: str | None
+    made_from: datetime | None
+    made_until: datetime | None
+    revoked_at: datetime
+    reason: str
+    undone_at: datetime | None
+
+
+class RevocationsDocument(msgspec.Struct):
+    """What `dianzan campaign revocations --json` prints, in the order of their numbers."""
+
+    campaign: str
+    revocations: list[RevocationDocument]
+
+
 def of_recount(campaign: str, counted: Recount, seal: Seal | None, differences: list[str]) -> RecountDocument:
     """The document of a recount, and of the seal it was compared with."""
     sealed = SealDocument(seal.sealed_at, seal.likes, seal.people, seal.digest) if seal else None
@@ -107,6 +127,29 @@ def of_campaigns(campaigns: Iterable[StoredCampaign]) -> CampaignListDocument:
 def of_roster_changes(campaign: str, found: list[RosterChange]) -> RosterChangesDocument:
     """The document of a running campaign's changed roster."""
     return RosterChangesDocument(campaign, found)
+
+
+def of_revocations(campaign: str, found: Iterable[StoredRevocation]) -> RevocationsDocument:
+    """The document of a campaign's revocations."""
+    return RevocationsDocument(campaign, [_revocation(each) for each in found])
+
+
+def _revocation(found: StoredRevocation) -> RevocationDocument:
+    wanted = found.revocation
+    return RevocationDocument(
+        wanted.number,
+        wanted.voter_class.name if wanted.voter_class else None,
+        found.publisher or None,
+        _instant(wanted.made_from_s),
+        _instant(wanted.made_until_s),
+        found.revoked_at,
+        found.reason,
+        found.undone_at,
+    )
+
+
+def _instant(second: int | None) -> datetime | None:
+    return None if second is None else datetime.fromtimestamp(second, UTC)
 
 
 def show(document: msgspec.Struct) -> None:

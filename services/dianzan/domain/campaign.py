@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache, cached_property
 from typing import Annotated, Any, Final, Literal, Self
@@ -30,10 +30,11 @@ from dianzan.domain.limits import (
     ORIGINS_PER_PUBLISHER_MAX,
     PUBLISHERS_MAX,
     SHARDS_MAX,
+    TOKEN_LIFE_S,
     VOTERS_PER_BUCKET,
 )
 from dianzan.domain.shard import Shard
-from dianzan.domain.voters import CampaignKey, VoterClass
+from dianzan.domain.voters import CampaignKey, Revocation, Voter, VoterClass
 from dianzan.domain.windows import Window, campaign_window, day_window, day_window_at, days_between, from_ms, to_ms
 
 CAMPAIGN_ID: Final = r"[a-z0-9][a-z0-9-]{0,31}"
@@ -180,6 +181,12 @@ class Rules(BaseModel):
         """Mark hashes a shard keeps per window, so that each holds about a hundred voters."""
         return max(1, -(-self.expected_voters // (self.shards * VOTERS_PER_BUCKET)))
 
+    @cached_property
+    def token_life_s(self) -> float:
+        """Seconds for which a voter token is taken from its making on: past the end of the window it was made in."""
+        whole = self.closes - self.opens if self.window == "campaign" else timedelta(0)
+        return whole.total_seconds() + TOKEN_LIFE_S
+
     def window_at(self, instant_ms: int) -> Window:
         """The voting window that holds an instant."""
         if self.window == "campaign":
@@ -236,6 +243,7 @@ class Document(BaseModel):
     secret: str
     # Publisher code -> number in the ledger. Empty in documents of before, which number them by their place.
     publishers: dict[str, int] = {}
+    revocations: tuple[Revocation, ...] = ()
 
     @cached_property
     def key(self) -> CampaignKey:
@@ -252,6 +260,10 @@ class Document(BaseModel):
         """Voter classes whose likes are taken."""
         return frozenset(VoterClass[name] for name in self.rules.voter_classes)
 
+    def voter_of(self, token: str, now_s: float) -> Voter:
+        """The voter whose token this is, without I/O. Raises TokenInvalid, TokenRevoked or TokenExpired."""
+        return self.key.read_token(token, now_s, self.rules.token_life_s, self.revocations)
+
     def open_at(self, at_ms: int) -> bool:
         """Whether likes of this instant are taken."""
         return self.state is State.published and self.rules.opens_ms <= at_ms < self.rules.closes_ms
@@ -261,3 +273,8 @@ class Document(BaseModel):
         """Publisher code -> number in the ledger; 0 is the campaign's own page."""
         by_place = {code: number for number, code in enumerate(self.rules.publisher_codes, start=1)}
         return self.publishers or by_place
+
+    @cached_property
+    def publisher_code(self) -> dict[int, str]:
+        """Number in the ledger -> publisher code."""
+        return {number: code for code, number in self.publisher_number.items()}

@@ -47,6 +47,12 @@ class TokenExpired(ApiError):
     status, code, title = 401, "token_expired", "The voter token has expired"
 
 
+class TokenRevoked(ApiError):
+    """The campaign's operators no longer take tokens of this kind."""
+
+    status, code, title = 401, "token_revoked", "The voter token was revoked"
+
+
 class ClassNotAllowed(ApiError):
     """The campaign does not take likes of this voter class."""
 

@@ -23,7 +23,7 @@ SHARDS_MAX: Final = 256
 PUBLISHERS_MAX: Final = 1_000
 ORIGINS_PER_PUBLISHER_MAX: Final = 20  # a site's hosts; each is compared with a request's Origin
 CAMPAIGN_DAYS_MAX: Final = 400  # one ledger partition a day
-TOKEN_LIFE_S: Final = (CAMPAIGN_DAYS_MAX + 30) * 86_400  # a new token is a new device voter: it outlives its campaign
+TOKEN_LIFE_S: Final = 4 * 86_400  # from its making, so three days past its window; then its holder has it renewed
 EXPECTED_VOTERS_MAX: Final = 2_000_000_000
 VOTERS_PER_BUCKET: Final = 100  # keeps a bucket a listpack (limit 512 fields) with room for a wrong estimate
 

@@ -9,21 +9,25 @@ import ipaddress
 import re
 import secrets
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import product
+from math import inf
 
 import msgspec
 
-from dianzan.domain.errors import TokenExpired, TokenInvalid
+from dianzan.domain.errors import TokenExpired, TokenInvalid, TokenRevoked
 
 KEY_BYTES = 32
 VOTER_BYTES = 16
 _MAC_BYTES = 12
 _RECEIPT_BYTES = 10
-_TOKEN_VERSION = 1
-# version, voter class, publisher, expiry in Unix seconds, voter
+_TOKEN_VERSION = 2
+_EXPIRING = 1  # tokens of before hold their end in the place of their making
+# version, voter class, publisher, Unix second of its making, voter
 _TOKEN = struct.Struct(">BBHI16s")
 _TOKEN_CHARS = (_TOKEN.size + _MAC_BYTES) // 3 * 4
 _TOKEN_SHAPE = re.compile(rf"[A-Za-z0-9_-]{{{_TOKEN_CHARS}}}")
@@ -52,6 +56,26 @@ class Voter(msgspec.Struct, frozen=True, gc=False):
     publisher: int
 
 
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Tokens that are no longer taken: those of which everything holds that is not None. Times are Unix seconds."""
+
+    number: int
+    voter_class: VoterClass | None = None
+    publisher: int | None = None
+    made_from_s: int | None = None
+    made_until_s: int | None = None
+
+    def covers(self, voter: Voter, made_s: int) -> bool:
+        """Whether a token is among them; one of before, which does not say when it was made, is older than any time."""
+        return (
+            self.voter_class in (None, voter.voter_class)
+            and self.publisher in (None, voter.publisher)
+            and (self.made_from_s is None or made_s >= self.made_from_s)
+            and (self.made_until_s is None or made_s < self.made_until_s)
+        )
+
+
 def new_key() -> bytes:
     """A campaign's secret; without it no voter hash or receipt can be made or linked again."""
     return secrets.token_bytes(KEY_BYTES)
@@ -75,21 +99,36 @@ class CampaignKey:
         message = len(issuer).to_bytes(1, "big") + issuer.encode() + subject
         return blake2b(message, key=self._voter, digest_size=VOTER_BYTES).digest()
 
-    def token(self, voter: Voter, expires_s: int) -> str:
-        """The 48-character bearer token of `voter`, valid until Unix second `expires_s`."""
-        body = _TOKEN.pack(_TOKEN_VERSION, voter.voter_class, voter.publisher, expires_s, voter.hash)
+    def token(self, voter: Voter, made_s: int) -> str:
+        """The 48-character bearer token of `voter`, made in a Unix second. How long it is taken is for its reader."""
+        body = _TOKEN.pack(_TOKEN_VERSION, voter.voter_class, voter.publisher, made_s, voter.hash)
         mac = blake2b(body, key=self._token, digest_size=_MAC_BYTES).digest()
         return base64.urlsafe_b64encode(body + mac).decode()
 
-    def read_token(self, token: str, now_s: float) -> Voter:
-        """Check a token without I/O (1-2 microseconds). Raises TokenInvalid or TokenExpired."""
+    def read_token(
+        self, token: str, now_s: float, life_s: float = inf, revocations: Sequence[Revocation] = ()
+    ) -> Voter:
+        """Check a token without I/O (1-2 microseconds). Raises TokenInvalid, TokenRevoked, or TokenExpired.
+
+        It expires `life_s` after its making. One of before is valid until the second it holds; with an endless life it
+        is read whenever that was.
+        """
         body = self._authentic_body(token)
-        version, voter_class, publisher, expires_s, voter = _TOKEN.unpack(body)
-        if version != _TOKEN_VERSION:
+        version, voter_class, publisher, moment_s, voter = _TOKEN.unpack(body)
+        if version == _TOKEN_VERSION:
+            ends_s = moment_s + life_s
+        elif version == _EXPIRING:
+            ends_s = moment_s if life_s < inf else inf
+        else:
             raise TokenInvalid("This token is of another version; ask for a new one.")
-        if expires_s <= now_s:
-            raise TokenExpired("Ask for a new token: POST …/voters.")
-        return Voter(voter, _CLASS_OF[voter_class], publisher)
+        if ends_s <= now_s:
+            raise TokenExpired("Have it renewed, or ask for a new one: POST …/voters.")
+        read = Voter(voter, _CLASS_OF[voter_class], publisher)
+        if revocations:
+            made_s = moment_s if version == _TOKEN_VERSION else 0
+            if any(revocation.covers(read, made_s) for revocation in revocations):
+                raise TokenRevoked("Tokens like this one are no longer taken here.")
+        return read
 
     def _authentic_body(self, token: str) -> bytes:
         # Checked by shape: the decoder would also read + and / as - and _, a second spelling of the same token.

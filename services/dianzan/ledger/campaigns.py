@@ -9,10 +9,11 @@ from datetime import date
 import asyncpg
 
 from dianzan.domain.campaign import Document, Rules, State
-from dianzan.domain.errors import LedgerError
+from dianzan.domain.errors import CampaignError, LedgerError
+from dianzan.domain.voters import Revocation, VoterClass
 from dianzan.ledger.errors import mapped
 from dianzan.ledger.queries import Pool, queries
-from dianzan.ledger.records import Contents, RosterChange, Seal, StoredCampaign, Tally
+from dianzan.ledger.records import Contents, RosterChange, Seal, StoredCampaign, StoredRevocation, Tally
 from dianzan.ledger.step import CampaignStep, lock_campaign
 from dianzan.roster.candidates import Candidate
 from dianzan.roster.changes import Change
@@ -55,6 +56,7 @@ class Campaigns:
         codes = tuple(candidate.code for candidate in (await self.candidates(campaign)).values())
         with mapped():
             publishers = await self._pool.fetch(queries()["publishers"], campaign.number)
+        found = await self.revocations(campaign)
         return Document.model_validate(
             {
                 "version": campaign.version,
@@ -64,6 +66,7 @@ class Campaigns:
                 "candidates": codes,
                 "secret": campaign.secret.hex(),
                 "publishers": {record["code"]: record["number"] for record in publishers},
+                "revocations": [each.revocation for each in found if each.undone_at is None],
             }
         )
 
@@ -78,6 +81,22 @@ class Campaigns:
         with mapped():
             records = await self._pool.fetch(queries()["roster_changes"], campaign.number)
         return [RosterChange(record["changed_at"], Change(*list(record)[1:])) for record in records]
+
+    async def revocations(self, campaign: StoredCampaign) -> list[StoredRevocation]:
+        """Which tokens are no longer taken, and which are again, in the order of their numbers."""
+        with mapped():
+            records = await self._pool.fetch(queries()["revocations"], campaign.number)
+        return [_revocation(record) for record in records]
+
+    async def publisher_number(self, campaign: StoredCampaign, code: str) -> int:
+        """A publisher's number. Raises CampaignError if the campaign has none of this code."""
+        with mapped():
+            records = await self._pool.fetch(queries()["publishers"], campaign.number)
+        for record in records:
+            if record["code"] == code:
+                return int(record["number"])
+        known = ", ".join(record["code"] for record in records) or "none"
+        raise CampaignError(f"Campaign {campaign.id} has no publisher {code!r:.40}; it has {known}.")
 
     async def set_swept(self, campaign: StoredCampaign, day: date) -> None:
         """Remember the last window whose marks are gone from the store."""
@@ -103,6 +122,12 @@ class Campaigns:
             candidates = await self._pool.fetch(queries()["candidates"], campaign.number)
             publishers = await self._pool.fetch(queries()["publishers"], campaign.number)
         return Contents(rules, [dict(record) for record in candidates], [dict(record) for record in publishers])
+
+
+def _revocation(record: asyncpg.Record) -> StoredRevocation:
+    number, voter_class, publisher, from_s, until_s, revoked_at, reason, undone_at, code = record
+    named = None if voter_class is None else VoterClass(voter_class)
+    return StoredRevocation(Revocation(number, named, publisher, from_s, until_s), revoked_at, reason, undone_at, code)
 
 
 def _campaign(record: asyncpg.Record) -> StoredCampaign:

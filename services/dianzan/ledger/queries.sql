@@ -86,6 +86,27 @@ INSERT INTO roster_changes (campaign, code, field, before, after) VALUES ($1, $2
 SELECT changed_at, code, field, before, after FROM roster_changes
 WHERE campaign = $1 ORDER BY changed_at, code, field;
 
+-- name: revocations
+-- In the order in which they were made; those that are undone too.
+SELECT revocations.number, voter_class, publisher, extract(epoch FROM made_from)::bigint AS made_from_s,
+    extract(epoch FROM made_until)::bigint AS made_until_s, revoked_at, reason, undone_at,
+    coalesce(publishers.code, '') AS code
+FROM revocations LEFT JOIN publishers
+    ON publishers.campaign = revocations.campaign AND publishers.number = revocations.publisher
+WHERE revocations.campaign = $1 ORDER BY revocations.number;
+
+-- name: insert_revocation
+-- Returns nothing where the number is taken.
+INSERT INTO revocations (campaign, number, voter_class, publisher, made_from, made_until, reason)
+VALUES (
+    $1, coalesce($2, (SELECT coalesce(max(number), 0) + 1 FROM revocations WHERE campaign = $1)), $3, $4,
+    to_timestamp($5::bigint), to_timestamp($6::bigint), $7
+)
+ON CONFLICT DO NOTHING RETURNING number;
+
+-- name: undo_revocation
+UPDATE revocations SET undone_at = now() WHERE campaign = $1 AND number = $2 AND undone_at IS NULL RETURNING number;
+
 -- name: publishers
 -- In the order of their numbers, which likes name them by.
 SELECT number, code, name, origins FROM publishers WHERE campaign = $1 ORDER BY number;

@@ -9,6 +9,7 @@ from typing import Any
 
 from dianzan.domain.campaign import Rules, State
 from dianzan.domain.shard import Shard
+from dianzan.domain.voters import Revocation
 from dianzan.roster.changes import Change
 
 
@@ -46,6 +47,17 @@ class RosterChange:
 
     changed_at: datetime
     change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRevocation:
+    """One row of `revocations`; `publisher` is its code, empty where it is of any."""
+
+    revocation: Revocation
+    revoked_at: datetime
+    reason: str
+    undone_at: datetime | None
+    publisher: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import asyncpg
 from dianzan.domain.campaign import Publisher, Rules
 from dianzan.domain.errors import CampaignError
 from dianzan.domain.shard import Shard
+from dianzan.domain.voters import Revocation
 from dianzan.ledger.queries import READ_ALL_S, Connection, queries
 from dianzan.ledger.records import Seal, StoredCampaign
 from dianzan.ledger.rows import partition_name
@@ -65,6 +66,27 @@ class CampaignStep:
         """Keep what this step changes in the roster of a campaign that runs."""
         rows = [(self._number, each.code, each.field, each.before, each.after) for each in changes]
         await self._connection.executemany(queries()["insert_roster_change"], rows)
+
+    async def revoke(self, wanted: Revocation, reason: str) -> int | None:
+        """Keep a revocation and raise the version; returns its number, a new one for 0, None if that is taken."""
+        values = (wanted.number or None, wanted.voter_class, wanted.publisher, wanted.made_from_s, wanted.made_until_s)
+        number: int | None = await self._connection.fetchval(
+            queries()["insert_revocation"], self._number, *values, reason
+        )
+        await self._connection.execute(queries()["bump_version"], self._number)
+        return number
+
+    async def take_revocation(self, found: Revocation) -> None:
+        """Keep one that the store has and an older copy of Postgres lacks."""
+        values = (found.voter_class, found.publisher, found.made_from_s, found.made_until_s)
+        reason = "made before Postgres came back as an older copy"
+        await self._connection.execute(queries()["insert_revocation"], self._number, found.number, *values, reason)
+
+    async def undo_revocation(self, number: int) -> bool:
+        """Let its tokens be taken again, and raise the version; whether it was in force."""
+        undone = await self._connection.fetchval(queries()["undo_revocation"], self._number, number)
+        await self._connection.execute(queries()["bump_version"], self._number)
+        return undone is not None
 
     async def publisher_codes(self) -> dict[str, int]:
         """Code -> number of the publishers so far, in the order of their numbers."""

@@ -7,6 +7,7 @@ the second time.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from dianzan.domain import voters
@@ -14,6 +15,7 @@ from dianzan.domain.campaign import Document, Rules, State
 from dianzan.domain.changes import next_width, refused_changes
 from dianzan.domain.errors import CampaignError
 from dianzan.domain.limits import CANDIDATES_MAX
+from dianzan.domain.voters import Revocation
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import StoredCampaign
 from dianzan.ledger.step import CampaignStep
@@ -119,6 +121,24 @@ class Lifecycle:
             raise CampaignError(f"A campaign has at most {CANDIDATES_MAX} candidates, not {len(codes)}.")
         next_width(campaign.width, len(codes))
         return codes
+
+    async def revoke(self, campaign_id: str, wanted: Revocation, reason: str) -> int:
+        """Take no more likes by the tokens that `wanted` names; in force when this returns its number."""
+        async with self._ledger.campaigns.step(campaign_id) as step:
+            campaign = await past_older_copy(self._store.documents, step, require(step, campaign_id))
+            _require_before(campaign, State.closed)
+            number = await step.revoke(replace(wanted, number=0), reason)
+        await self._publish_changes(campaign)
+        return number or 0
+
+    async def undo_revocation(self, campaign_id: str, number: int) -> None:
+        """Take the tokens of a revocation again; in force when this returns."""
+        async with self._ledger.campaigns.step(campaign_id) as step:
+            campaign = await past_older_copy(self._store.documents, step, require(step, campaign_id))
+            _require_before(campaign, State.closed)
+            if not await step.undo_revocation(number):
+                raise CampaignError(f"Campaign {campaign_id} has no revocation {number} that is in force.")
+        await self._publish_changes(campaign)
 
     async def publish(self, campaign_id: str) -> Document:
         """Open the campaign's shards, or bring changed rules and candidates into the store.

@@ -53,6 +53,8 @@ async def past_older_copy(documents: Documents, step: CampaignStep, campaign: St
             f"{OLDER_COPY}, and lacks publishers that likes have come by: {some(lacking)}. "
             "Run dianzan campaign create with the campaign file that has them, then this again."
         )
+    for revocation in published.revocations:
+        await step.take_revocation(revocation)  # or tokens that were revoked would be taken again, unsaid
     later = await step.pass_version(published.version)
     return campaign if later is None else replace(campaign, version=later)
 

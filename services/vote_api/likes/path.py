@@ -112,7 +112,7 @@ class Likes:
         document = self._watch.document(request.campaign)
         like = body.parse_like(request.body, document.rules.likes_per_window)
         token = body.token_of(request.headers.get(b"authorization"), like.token)
-        voter = document.key.read_token(token, time.time())
+        voter = document.voter_of(token, time.time())
         require_voting(document, voter)
         return _Asked(request, document, voter, document.key.network_tag(request.client), like.candidates)
 

@@ -33,7 +33,7 @@ async def my_likes(campaign: str, request: Request) -> Response:
     """Needs the voter's token. Receipts are those of the first answer."""
     state: VoteState = request.scope["state"]
     document = state["watch"].document(campaign)
-    voter = document.key.read_token(body.token_of(header(request.scope, b"authorization")), time.time())
+    voter = document.voter_of(body.token_of(header(request.scope, b"authorization")), time.time())
     window = document.rules.window_at(now_ms())
     liked = await state["marks"].liked(document, window.day, voter.hash)
     if max(liked, default=0) > len(document.candidates):

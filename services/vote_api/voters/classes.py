@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.codes import folded
-from dianzan.domain.errors import ClassNotAllowed, Closed, TooManyRequests
-from dianzan.domain.limits import TOKEN_LIFE_S
+from dianzan.domain.errors import ClassNotAllowed, Closed, NotOpen, TooManyRequests
 from dianzan.domain.voters import Voter, VoterClass
+from dianzan.domain.windows import now_ms
 from dianzan.process import metrics
 from dianzan.store.rates import Rates
 from vote_api.documents import VoterAnswer
@@ -32,7 +32,17 @@ class Voters:
         document = self._watch.document(campaign)
         require_given(document, VoterClass.device)
         await self._require_share(document, address)
-        return token_for(document, VoterClass.device, os.urandom(16), publisher)
+        number = document.publisher_number.get(folded(publisher or ""), 0)
+        voter = Voter(document.key.voter_hash(VoterClass.device.name, os.urandom(16)), VoterClass.device, number)
+        return token_for(document, voter)
+
+    async def renewed(self, campaign: str, token: str, address: str) -> VoterAnswer:
+        """Another token of the same voter, whose own may have expired. It is counted as a new one is."""
+        document = self._watch.document(campaign)
+        voter = document.key.read_token(token, time.time(), revocations=document.revocations)
+        require_given(document, voter.voter_class)
+        await self._require_share(document, address)
+        return token_for(document, voter)
 
     async def _require_share(self, document: Document, address: str) -> None:
         network = document.key.network_tag(address)
@@ -43,19 +53,22 @@ class Voters:
 
 
 def require_given(document: Document, voter_class: VoterClass) -> None:
-    """Raise Closed after the campaign's end, ClassNotAllowed if it takes no likes of this class."""
+    """Raise Closed after the campaign's end, NotOpen before its opening, ClassNotAllowed for a class it does not take.
+
+    Whoever could make tokens before the opening would have as many as there are minutes, for its first second.
+    """
     if document.state.is_over:
         raise Closed("Voting has ended.")
+    if now_ms() < document.rules.opens_ms:
+        raise NotOpen("The campaign is not open yet, and has no voters before.")
     if voter_class not in document.allowed:
         raise ClassNotAllowed(f"This campaign takes likes of {' and '.join(document.rules.voter_classes)} voters only.")
 
 
-def token_for(document: Document, voter_class: VoterClass, subject: bytes, publisher: str | None) -> VoterAnswer:
-    """The token of the voter whom this class knows by `subject`: the same subject is the same voter."""
-    code = folded(publisher or "")
-    number = document.publisher_number.get(code)
-    voter = Voter(document.key.voter_hash(voter_class.name, subject), voter_class, number or 0)
-    expires_s = int(time.time()) + TOKEN_LIFE_S
+def token_for(document: Document, voter: Voter) -> VoterAnswer:
+    """A voter's token, made now."""
+    made_s = int(time.time())
     metrics.TOKENS.labels("given").inc()
-    expires_at = datetime.fromtimestamp(expires_s, UTC)
-    return VoterAnswer(document.key.token(voter, expires_s), voter_class.name, expires_at, code if number else None)
+    expires_at = datetime.fromtimestamp(made_s + document.rules.token_life_s, UTC)
+    publisher = document.publisher_code.get(voter.publisher)
+    return VoterAnswer(document.key.token(voter, made_s), voter.voter_class.name, expires_at, publisher)

@@ -202,7 +202,7 @@ export class Voter {
     } catch (error) {
       console.warn(`dianzan: earlier likes in ${this.campaign}:`, error);
       if (!(error instanceof Refusal)) return true;
-      if (error.status === 401) this.forget(token);
+      if (error.status === 401) return !await this.renewed(token, error).catch((refusal) => refusal.unknown);
       if (!error.unknown) return true; // a tap still tells: the server answers already_liked with the first receipt
       this.unread = true;
       this.changed();
@@ -233,6 +233,24 @@ export class Voter {
     this.remaining = null;
     this.resetsAt = null;
     this.changed();
+  }
+
+  /**
+   * Whether there is another token of the same voter. One that the server does not know any more is forgotten.
+   * @param {string} token
+   * @param {Refusal} refusal of what was asked with it
+   */
+  async renewed(token, refusal, onRetry = () => {}) {
+    try {
+      if (refusal.code !== "token_expired") throw refusal;
+      const { body } = await askUntilAnswered(await this.url("voters"), post({ token }), onRetry);
+      if (storage.read(this.key) === token) storage.write(this.key, /** @type {VoterAnswer} */ (body).token);
+      return true;
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.status !== 401) throw error;
+      this.forget(token);
+      return false;
+    }
   }
 
   /** @param {string} token */
@@ -302,7 +320,7 @@ export class Voter {
         return await this.send(candidate, token, onRetry);
       } catch (refusal) {
         if (renewed || !(refusal instanceof Refusal) || refusal.status !== 401) throw refusal;
-        this.forget(token);
+        await this.renewed(token, refusal, onRetry);
       }
     }
   }

@@ -171,7 +171,7 @@ export interface Timeline {
   days: Array<Day> | null;
 }
 
-/** A bearer token for one voter in one campaign; keep it, since a new one is a new voter. */
+/** A bearer token for one voter in one campaign; keep it, and renew it, since a new one is a new voter. */
 export interface VoterAnswer {
   token: string;
   class: "device" | "verified";
@@ -179,7 +179,8 @@ export interface VoterAnswer {
   publisher: string | null;
 }
 
-/** Which media site asks; absent or unknown means the campaign's own page. */
+/** Which media site asks; absent or unknown means the campaign's own page. `token`: one to renew, for its voter. */
 export interface VoterRequest {
   publisher?: string | null;
+  token?: string | null;
 }
