@@ -23,6 +23,7 @@ from dianzan.http.openapi import encode
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import Seal, StoredCampaign, Tally
 from dianzan.process import logs, metrics
+from dianzan.process.trouble import Trouble
 from dianzan.roster.candidates import Candidate
 from results_api import documents
 from results_api.pinyin import spelled
@@ -112,20 +113,16 @@ class Snapshots:
         began = time.monotonic()
         # Computed when scraped: a read that hangs for 30 s must not leave the age of the one before.
         metrics.SNAPSHOT_AGE_SECONDS.set_function(lambda: time.monotonic() - (self._read_at or began))
-        away = False
+        away = Trouble(_log, "the last counts go on being served until Postgres answers", over="Postgres answers again")
         while True:
             started = time.perf_counter()
             try:
                 for campaign in await self.refresh():
                     tell(campaign)
             except LedgerAway as error:
-                if not away:
-                    _log.warning("the last counts go on being served until Postgres answers", reason=str(error))
-                away = True
+                away.lasts(str(error))
             else:
-                if away:
-                    _log.info("Postgres answers again")
-                away = False
+                away.is_over()
             took_s = time.perf_counter() - started
             metrics.SNAPSHOT_SECONDS.observe(took_s)
             # A Postgres so slow that a reading takes longer has half of its time for others.

@@ -34,7 +34,7 @@ class BucketSampler:
             try:
                 await self.run_once()
             except (LedgerAway, StoreError) as error:
-                _log.warning("the bucket sample is put off", reason=str(error))
+                _log.info("the bucket sample is put off", reason=str(error))
             await asyncio.sleep(SAMPLE_EVERY_S)
 
     async def run_once(self) -> None:

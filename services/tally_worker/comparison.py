@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -18,6 +18,7 @@ from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import StoredCampaign
 from dianzan.life.restore import Restorer
 from dianzan.process import logs, metrics
+from dianzan.process.trouble import Trouble
 from dianzan.store.store import Store
 from dianzan.store.streams import RawEntry
 from tally_worker.flush import Consumer
@@ -28,7 +29,14 @@ RECONCILE_EVERY_S: Final = 60.0  # a minute of likes is the most that a store be
 SETTLE_S: Final = 2.0  # after a disturbance; a failover has then named its primary, or this look is put off
 DRAIN_S_MAX: Final = 30.0  # of a shard's stream before it is rebuilt; it takes no likes, and a flush takes 0.2 s
 LOCK_PAUSE_S: Final = 0.05
-SHARDS_LOGGED_MAX: Final = 20
+
+# What is said of a difference: which side has lost likes, and what follows from it.
+_DIFFER: Final = {
+    "behind": "the store has lost likes that the ledger holds; their shards refuse until they are rebuilt",
+    "ahead": "the ledger has lost likes that the store counts: do what alerts.yml says at LedgerBehind",
+    "foreign": "the ledger holds likes that the store never took, and the seal stays shut until somebody decides: "
+    "do what alerts.yml says at ForeignLikes",
+}
 
 Drift = dict[int, int]  # candidate index -> likes by which the store is ahead of the ledger (behind: negative)
 
@@ -153,6 +161,9 @@ class Reconciler:
 
     def __init__(self, store: Store, ledger: Ledger, comparison: Comparison, restorer: Restorer) -> None:
         self._store, self._ledger, self._comparison, self._restorer = store, ledger, comparison, restorer
+        self._away = Trouble(
+            _log, "the comparison of store and ledger is put off", over="store and ledger are compared again", quiet_s=0
+        )
 
     async def run(self, disturbed: asyncio.Event) -> None:
         """Look for ever."""
@@ -160,9 +171,11 @@ class Reconciler:
             try:
                 await self.run_once()
             except (LedgerAway, StoreError) as error:
-                _log.warning("the comparison is put off", reason=str(error))
+                self._away.lasts(str(error))
                 disturbed.set()  # or it would wait a minute, though the flush has long found the store again
                 await self._store.find_nodes()  # no flush asks a store whose campaigns are all sealed
+            else:
+                self._away.is_over()
             try:
                 async with asyncio.timeout(RECONCILE_EVERY_S):
                     await disturbed.wait()
@@ -180,7 +193,11 @@ class Reconciler:
                 try:
                     await self._look(campaign)
                 except LedgerRefuses as error:  # as in the flush: its likes wait, and hold back no other campaign
-                    _log.error("a campaign is not compared", campaign=campaign.id, reason=str(error))
+                    _log.error(
+                        "the ledger refuses a campaign's likes; it is not compared",
+                        campaign=campaign.id,
+                        reason=str(error),
+                    )
         metrics.RECONCILED_TIMESTAMP.set_to_current_time()
 
     async def _close_again(self, campaign: StoredCampaign) -> None:
@@ -197,30 +214,31 @@ class Reconciler:
             if drift:
                 drifts[shard.number] = drift
         of_others = {shard.number for shard in self._comparison.foreign if shard.campaign == campaign.id}
-        foreign = -_sum(drifts, -1, of=of_others)
-        metrics.DRIFT.labels(campaign.id, "behind").set(-_sum(drifts, -1, of=drifts.keys() - of_others))
-        metrics.DRIFT.labels(campaign.id, "ahead").set(_sum(drifts, 1))
-        metrics.DRIFT.labels(campaign.id, "foreign").set(foreign)
-        if drifts:
-            _log.error(
-                "store and ledger differ",
-                campaign=campaign.id,
-                likes_only_in_store=_sum(drifts, 1),
-                likes_only_in_ledger=-_sum(drifts, -1),
-                shards=sorted(drifts)[:SHARDS_LOGGED_MAX],
-            )
-        if foreign:
-            _log.error(
-                "the ledger holds likes that the store never took; the seal stays shut until somebody decides",
-                campaign=campaign.id,
-                likes=foreign,
-                shards=sorted(of_others & drifts.keys())[:SHARDS_LOGGED_MAX],
-            )
+        differences = {
+            "behind": _by_shard(drifts, -1, of=drifts.keys() - of_others),
+            "ahead": _by_shard(drifts, 1),
+            "foreign": _by_shard(drifts, -1, of=of_others),
+        }
+        for direction, by_shard in differences.items():
+            likes = sum(by_shard.values())
+            metrics.DRIFT.labels(campaign.id, direction).set(likes)
+            if likes:
+                _log.error(_DIFFER[direction], campaign=campaign.id, likes=likes, likes_by_shard=by_shard)
         behind = await self._store.gates.behind(campaign.shards)
+        await self._tell_of_lost(campaign, [shard for shard in missing if shard not in behind])
         for shard in behind:
             await self._comparison.put_back(campaign, shard)  # a rebuild clears what is kept
         if behind:
             await self._repair(campaign.id, behind)
+
+    async def _tell_of_lost(self, campaign: StoredCampaign, shards: Sequence[Shard]) -> None:
+        """Nothing else tells of them: such a store answers, keeps its settings and has room."""
+        if shards and (lost := await self._store.gates.missing(shards)):  # not those that are restored by now
+            _log.warning(
+                "the store has lost shards, and they refuse every like: run dianzan restore",
+                campaign=campaign.id,
+                shards=[shard.number for shard in lost],
+            )
 
     async def _repair(self, campaign: str, shards: Collection[Shard]) -> None:
         try:
@@ -228,15 +246,19 @@ class Reconciler:
         except CampaignError as error:
             numbers = [shard.number for shard in shards]
             _log.error(
-                "shards that have lost likes stay closed; this is tried again each minute",
+                "shards that have lost likes are not rebuilt, and refuse every like; tried again within a minute",
                 campaign=campaign,
-                shards=numbers[:SHARDS_LOGGED_MAX],
+                shards=numbers,
                 reason=str(error),
             )
             return
         metrics.REPAIRED.labels(campaign).inc(len(restored.shards))
         numbers = [shard.number for shard in restored.shards]
-        _log.error("shards that had lost likes are rebuilt", campaign=campaign, shards=numbers[:SHARDS_LOGGED_MAX])
+        _log.error(
+            "shards that had lost likes are rebuilt; find out why the store had lost them",
+            campaign=campaign,
+            shards=numbers,
+        )
 
 
 def _whole(page: list[RawEntry]) -> list[Entry] | None:
@@ -249,6 +271,8 @@ def _whole(page: list[RawEntry]) -> list[Entry] | None:
     return entries if len(entries) <= ENTRIES_PER_FLUSH_MAX and likes <= LIKES_PER_FLUSH_MAX else None
 
 
-def _sum(drifts: Mapping[int, Drift], sign: int, *, of: Collection[int] | None = None) -> int:
-    chosen = [drift for shard, drift in drifts.items() if of is None or shard in of]
-    return sum(ahead for drift in chosen for ahead in drift.values() if ahead * sign > 0)
+def _by_shard(drifts: Mapping[int, Drift], sign: int, *, of: Collection[int] | None = None) -> dict[int, int]:
+    """How many likes the store is ahead (sign 1) or behind (-1) in each shard where it is."""
+    chosen = {shard: drift for shard, drift in drifts.items() if of is None or shard in of}
+    likes = {shard: sum(max(ahead * sign, 0) for ahead in drift.values()) for shard, drift in chosen.items()}
+    return {shard: number for shard, number in likes.items() if number}

@@ -15,6 +15,7 @@ from dianzan.ledger.flush import ShardFlush
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import StoredCampaign
 from dianzan.process import faults, logs, metrics
+from dianzan.process.trouble import Trouble
 from dianzan.store.store import Store
 from dianzan.store.streams import RawEntry
 
@@ -51,6 +52,16 @@ class Consumer:
     def __init__(self, store: Store, ledger: Ledger, *, keep_s: float = 0) -> None:
         self._store, self._ledger, self.keep_s = store, ledger, keep_s
         self._reported: set[tuple[Shard, bytes]] = set()
+        self._not_kept = Trouble(
+            _log,
+            "the store is full: committed likes are not kept for a Postgres that comes back older",
+            over="committed likes are kept again",
+        )
+        self._not_estimated = Trouble(
+            _log,
+            "the store is full: people are shown too low until the seal; likes are counted right",
+            over="people are estimated again",
+        )
 
     async def run_once(self, campaign: StoredCampaign, shard: Shard) -> Flush:
         """Move the oldest likes of one shard into the ledger.
@@ -86,13 +97,14 @@ class Consumer:
             return 0
         if self.keep_s and await self._has_room(shard):
             try:
-                return await self._store.streams.keep(shard, committed)
+                removed = await self._store.streams.keep(shard, committed)
             except StoreFull as error:
                 # This flush empties a full store: rather likes that are not kept than likes that wait.
                 metrics.FLUSH_ERRORS.labels(error.reason).inc()
-                _log.warning(
-                    "committed likes are not kept: the store is full", campaign=shard.campaign, shard=shard.number
-                )
+                self._not_kept.lasts(str(error), campaign=shard.campaign)
+            else:
+                self._not_kept.is_over()
+                return removed
         return await self._store.streams.remove(shard, committed)
 
     def unpack(self, shard: Shard, raw: RawEntry) -> Entry | None:
@@ -110,7 +122,7 @@ class Consumer:
         tomorrow_ms = await self._store.clock_ms(shard) + _DAY_MS
         if forgotten := await self._store.streams.drop_kept(shard, tomorrow_ms):
             _log.warning(
-                "the store fills: what was kept is forgotten",
+                "the store fills: what was kept for a Postgres that comes back older is forgotten",
                 campaign=shard.campaign,
                 shard=shard.number,
                 entries=forgotten,
@@ -148,7 +160,7 @@ class Consumer:
         if (shard, entry_id) not in self._reported and len(self._reported) < UNDECODABLE_REPORTED_MAX:
             self._reported.add((shard, entry_id))
             _log.error(
-                "an entry cannot be read and stays in its stream; the others are flushed",
+                "a stream entry cannot be read and stays where it is: do what alerts.yml says at EntriesUndecodable",
                 campaign=shard.campaign,
                 shard=shard.number,
                 reason=str(error),
@@ -162,9 +174,11 @@ class Consumer:
                 for candidate in ballot.candidates:
                     voters.setdefault(candidate, set()).add(ballot.voter)
         try:
-            return await self._store.tallies.people(shard, {c: list(hashes) for c, hashes in voters.items()})
+            people = await self._store.tallies.people(shard, {c: list(hashes) for c, hashes in voters.items()})
         except StoreFull as error:
             # This flush empties a full store: rather an estimate too low until the seal than likes that wait.
             metrics.FLUSH_ERRORS.labels(error.reason).inc()
-            _log.warning("people are not estimated: the store is full", campaign=shard.campaign, shard=shard.number)
+            self._not_estimated.lasts(str(error), campaign=shard.campaign)
             return {}
+        self._not_estimated.is_over()
+        return people

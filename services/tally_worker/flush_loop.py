@@ -16,6 +16,7 @@ from dianzan.domain.windows import now_ms
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import StoredCampaign
 from dianzan.process import logs, metrics
+from dianzan.process.trouble import Trouble
 from dianzan.store.store import Store
 from tally_worker.flush import Consumer, Flush
 
@@ -35,6 +36,10 @@ class FlushLoop:
         self._stopping = asyncio.Event()
         self.last_success_s = 0.0
         self.disturbed = asyncio.Event()  # store or ledger were away: what they hold may no longer agree
+        self._failing = Trouble(
+            _log, "a round of flushes failed; its likes wait in the store, none is lost", over="likes are flushed again"
+        )
+        self._refused: dict[str, Trouble] = {}  # by campaign
 
     def stop(self) -> None:
         """End after the flush that runs now."""
@@ -48,12 +53,13 @@ class FlushLoop:
                 likes = await self.flush_all()
             except (LedgerAway, StoreError) as error:
                 metrics.FLUSH_ERRORS.labels(error.reason).inc()
-                _log.warning("a flush will be done again", reason=str(error))
+                self._failing.lasts(str(error))
                 self.disturbed.set()
                 backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
                 await self._pause(backoff_s)
                 await self._store.find_nodes()
             else:
+                self._failing.is_over()
                 backoff_s = self._flush_every_s
                 self.last_success_s = time.monotonic()
                 metrics.ROUND_TIMESTAMP.set_to_current_time()
@@ -73,7 +79,8 @@ class FlushLoop:
                 continue
             waiting = await self._store.streams.backlog(campaign.shards)
             if None in waiting:
-                away = StoreAway("A server of the store does not answer.")
+                unheard = f"{waiting.count(None)} of {len(waiting)} shards of {campaign.id}"
+                away = StoreAway(f"The servers that hold {unheard} do not answer.")
             shards = [shard for shard, entries in zip(campaign.shards, waiting, strict=True) if entries]
             random.shuffle(shards)
             flushed, error = await self._flush_campaign(campaign, shards)
@@ -86,12 +93,18 @@ class FlushLoop:
 
     async def _flush_campaign(self, campaign: StoredCampaign, shards: Sequence[Shard]) -> Flushed:
         """Likes the ledger refuses (a partition is gone) wait in their streams and hold back no other campaign."""
+        refused = self._refused.get(campaign.id)
         try:
-            return await self._flush_shards(campaign, shards)
+            flushed = await self._flush_shards(campaign, shards)
         except LedgerRefuses as error:
             metrics.FLUSH_ERRORS.labels(error.reason).inc()
-            _log.error("the ledger refuses a campaign's likes; they wait", campaign=campaign.id, reason=str(error))
+            if refused is None:
+                refused = self._refused[campaign.id] = _refusing(campaign)
+            refused.lasts(str(error))
             return 0, None
+        if refused is not None and shards:
+            refused.is_over()
+        return flushed
 
     async def _flush_shards(self, campaign: StoredCampaign, shards: Sequence[Shard]) -> Flushed:
         """Flush all shards, some at once; the likes read, and the error of a server that is away.
@@ -134,3 +147,13 @@ class FlushLoop:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def _refusing(campaign: StoredCampaign) -> Trouble:
+    return Trouble(
+        _log,
+        "the ledger refuses a campaign's likes; they wait in the store, and none is lost",
+        over="the ledger takes the campaign's likes again",
+        level="error",
+        campaign=campaign.id,
+    )

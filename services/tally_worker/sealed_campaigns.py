@@ -52,5 +52,8 @@ class SealedCampaigns:
         metrics.SEAL_DIFFERENCES.labels(campaign.id).set(len(differences))
         if differences:
             _log.error(
-                "a sealed campaign is not what was sealed", campaign=campaign.id, lines=differences[:_LINES_LOGGED_MAX]
+                "a sealed campaign is not what was sealed: do what alerts.yml says at SealBroken",
+                campaign=campaign.id,
+                differences=len(differences),
+                lines=differences[:_LINES_LOGGED_MAX],
             )

@@ -45,14 +45,19 @@ class Sweeper:
                 if self.steady_s() >= CLOCK_STEADY_S:
                     await self.run_once()
             except (LedgerAway, StoreError) as error:
-                _log.warning("the sweep is put off", reason=str(error))
+                _log.warning("the sweep of old marks is put off ten minutes", reason=str(error))
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def run_once(self) -> int:
         """Sweep every campaign once; returns the bucket hashes removed, 0 while the clocks disagree."""
-        clocks = [now_ms(), *await self._store.clocks_ms(), to_ms(await self._ledger.now())]
+        own_ms, stores_ms, ledger_ms = now_ms(), await self._store.clocks_ms(), to_ms(await self._ledger.now())
+        clocks = [own_ms, *stores_ms, ledger_ms]
         if max(clocks) - min(clocks) > CLOCK_SKEW_MS_MAX:
-            _log.warning("the sweep is put off: clocks differ", clocks_ms=clocks)
+            _log.warning(
+                "the sweep of old marks is put off: clocks differ, set the one that is wrong",
+                store_ahead_s=[round((store_ms - own_ms) / 1000, 1) for store_ms in stores_ms],
+                postgres_ahead_s=round((ledger_ms - own_ms) / 1000, 1),
+            )
             return 0
         campaigns = [
             c for c in await self._ledger.campaigns.all() if c.state is not State.draft and c.width is not None

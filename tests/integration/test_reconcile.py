@@ -106,9 +106,10 @@ async def test_only_shards_that_are_behind_are_rebuilt(valkey: Redis, way: Way, 
 
     assert metrics.REPAIRED.labels(way.campaign.id)._value.get() == before + 1
     await way.check(counted)
-    differ, rebuilt = logged
-    assert (differ["likes_only_in_store"], differ["likes_only_in_ledger"], differ["shards"]) == (0, 1, [2])
-    assert (rebuilt["event"], rebuilt["shards"]) == ("shards that had lost likes are rebuilt", [2])
+    differ, *_, rebuilt = [line for line in logged if line["log_level"] == "error"]
+    assert (differ["likes"], differ["likes_by_shard"]) == (1, {2: 1})
+    assert rebuilt["event"].startswith("shards that had lost likes are rebuilt")
+    assert rebuilt["shards"] == [2]
 
 
 async def test_a_shard_that_has_lost_its_gate_before_is_left_to_an_operator(
@@ -251,3 +252,18 @@ async def _running(reconciler: Reconciler) -> AsyncIterator[asyncio.Event]:
         yield disturbed
     finally:
         await background.stop(task)
+
+
+async def test_shards_that_the_store_has_lost_are_named_to_an_operator(
+    way: Way, valkey: Redis, reconciler: Reconciler
+) -> None:
+    await way.cast(*ballots(0, 40))
+    await way.flush()
+    await valkey.delete(keys.gate(way.campaign.shards[2]))
+
+    with capture_logs() as lines:
+        await reconciler.run_once()
+
+    told = [line for line in lines if line["campaign"] == way.campaign.id]
+    assert [(line["log_level"], line["shards"]) for line in told] == [("warning", [2])]
+    assert "dianzan restore" in told[0]["event"]

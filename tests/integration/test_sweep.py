@@ -136,7 +136,11 @@ async def test_a_clock_that_differs_puts_the_sweep_off(
     with capture_logs() as logged:
         assert await Sweeper(old.store, old.ledger).run_once() == 0
 
-    assert [line["event"] for line in logged] == ["the sweep is put off: clocks differ"]
+    (line,) = logged
+    assert "clocks differ" in line["event"]
+    ahead_s = {"worker": (-ahead_ms, -ahead_ms), "store": (ahead_ms, 0), "postgres": (0, ahead_ms)}[whose]
+    told_s = (line["store_ahead_s"][0], line["postgres_ahead_s"])
+    assert told_s == pytest.approx([ms / 1000 for ms in ahead_s], abs=1)
     assert await old.marked() == set(old.document.rules.window_dates())
 
 

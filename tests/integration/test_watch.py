@@ -212,9 +212,29 @@ async def test_a_document_that_cannot_be_read_keeps_the_last_one_and_all_other_c
         await watch.refresh()
 
     [line] = logged
-    assert line["reason"] == f"The document of campaign {first.rules.id} cannot be read: width: Input should be 1 or 2"
+    assert (
+        line["reason"] == f"The document of campaign {first.rules.id} cannot be read (width: Input should be 1 or 2)."
+    )
     assert watch.document(first.rules.id) == first
     assert watch.document(other.rules.id) == other
+
+
+@pytest.mark.usefixtures("checked_every_time")
+async def test_a_document_that_cannot_be_read_is_told_once_and_without_its_key(
+    client: Redis, store: Store, watch: StoreWatch
+) -> None:
+    made = document()
+    await store.documents.publish(made)
+    await client.set(keys.document(made.rules.id), json.dumps({"candidates": [], "secret": made.secret}))
+
+    with capture_logs() as lines:
+        await watch.refresh()
+        await watch.refresh()
+
+    told = [line for line in lines if "campaign" in line]
+    assert [(line["campaign"], line["version"]) for line in told] == [(made.rules.id, made.version)]
+    assert "version: Field required" in told[0]["reason"]
+    assert made.secret not in repr(lines)
 
 
 async def test_a_new_connection_for_likes_finds_a_weak_store_at_once(
@@ -286,6 +306,19 @@ async def test_likes_are_refused_from_85_percent_of_the_stores_memory_on(
         await watch.refresh()
         watch.require(node)
         assert watch.ready
+
+
+async def test_a_store_that_fills_is_told_once_and_by_its_address(client: Redis, watch: StoreWatch, node: Node) -> None:
+    await watch.refresh()
+    used = int((await client.info("memory"))["used_memory"])
+
+    with capture_logs() as lines:
+        for share in (0.9, 0.95, 0.99):
+            async with configured(client, "maxmemory", str(int(used / share))):
+                await watch.refresh()
+
+    assert [line["log_level"] for line in lines] == ["warning"]
+    assert lines[0]["reasons"][0].startswith(f"{node.address}: 9")
 
 
 async def test_likes_are_refused_while_too_many_bytes_wait_for_the_ledger(

@@ -21,6 +21,7 @@ BACKOFF_S_MAX = 1.0
 # otherwise it would run on the real machine, and nothing would say so.
 REPLACED: Final[Mapping[str, Sequence[str]]] = {
     "dianzan.process.background": ["os", "_log"],
+    "dianzan.process.trouble": ["time"],
     "dianzan.life.drain": ["time"],
     "dianzan.store.durability": ["REPLICA_WAIT_MS", "_replica_gaps"],
     "dianzan.store.like_link": ["now_ms", "STORE_TIMEOUT_S"],

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from dianzan.domain import wire
 from dianzan.domain.campaign import Document
@@ -105,7 +106,7 @@ class Running:
 
     def __init__(self) -> None:
         self.link = HeldLink()
-        self.batcher = Batcher(cast("LikeLink", self.link), "store:6379")
+        self.batcher = Batcher(cast("LikeLink", self.link), server="a:1")
         self.task = asyncio.create_task(self.batcher.run(), name="batcher")
 
     def cast(self, number: int, *, shard: int = 0, size: int = 1, of: Document = A) -> asyncio.Future[Decision]:
@@ -305,6 +306,28 @@ async def test_a_refused_call_fails_its_own_ballots_only(running: Running) -> No
     futures = [running.cast(number, shard=number % 3) for number in range(6)]
     running.link.release(2)
     assert await answered(first, *futures) == [60_000, 0, "closed", 2, 3, "closed", 5]
+
+
+@pytest.mark.parametrize(
+    ("refused", "reasons"),
+    [
+        (StoreUnsafe("The store does not hold this campaign."), ["does not hold this campaign. Run dianzan restore"]),
+        (StoreUnavailable("The store refused: NOPERM"), ["NOPERM"]),
+        (Closed("Voting has ended."), []),
+    ],
+)
+async def test_what_the_store_refuses_is_told_once_and_what_the_voter_did_is_not(
+    running: Running, refused: ApiError, reasons: list[str]
+) -> None:
+    running.link.refused_shards[0] = refused
+    with capture_logs() as lines:
+        for number in range(3):
+            answer = running.cast(number)
+            running.link.release()
+            assert await answered(answer) == [refused.code]
+
+    assert [line["server"] for line in lines] == ["a:1"] * len(reasons)
+    assert all(reason in line["reason"] for reason, line in zip(reasons, lines, strict=True))
 
 
 async def test_close_answers_what_was_accepted_and_takes_no_more(running: Running) -> None:

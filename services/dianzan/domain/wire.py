@@ -123,7 +123,7 @@ def unpack_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
             raise ValueError(f"time {time_ms}, window {window_day}")
         return Entry(entry_id, fields[b"b"], time_ms, window_day, ballots)
     except (KeyError, ValueError, struct.error) as error:
-        raise EntryUndecodable(f"entry {entry_id.decode(errors='replace')} cannot be read: {error!r}") from error
+        raise EntryUndecodable(f"entry {entry_id.decode(errors='replace')}: {error!r}") from error
 
 
 def _unpack_ballots(data: bytes, width: int) -> list[Ballot]:

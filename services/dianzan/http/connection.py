@@ -194,7 +194,8 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: BadRequest) -> None:
         """Refuse bytes that are no request; after the answer to the requests before them, if any is on its way."""
-        _log.warning("a request was refused before it was one", reason=error.detail)
+        # Of no concern to an operator: anybody can send such bytes at any time.
+        _log.info("a client sent what is no request, and was refused", reason=error.detail)
         self._unparsed = b""
         own = self.phase == BODY and self.cycle is not None  # the cycle of the very request that is refused
         if self.pipeline or (self.is_answering and not own):

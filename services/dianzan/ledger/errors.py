@@ -37,11 +37,16 @@ def mapped() -> Iterator[None]:
     except asyncpg.exceptions.ClientConfigurationError as error:
         raise LedgerError(f"DIANZAN_DATABASE_URL cannot be used ({error}): mend it.") from error
     except _AWAY as error:
-        raise LedgerAway(f"Postgres does not answer ({type(error).__name__}: {error})") from error
+        raise LedgerAway(f"Postgres does not answer ({_said(error)})") from error
     except _REFUSES as error:
-        raise LedgerRefuses(f"Postgres refuses this ({type(error).__name__}: {_first_line(error)})") from error
+        raise LedgerRefuses(f"Postgres refuses this ({_said(error)})") from error
     except asyncpg.PostgresError as error:
         raise LedgerError(_sentence(error)) from error
+
+
+def _said(error: Exception) -> str:
+    """On one line; a time-out of asyncio has no text."""
+    return ": ".join(filter(None, (type(error).__name__, _first_line(error))))
 
 
 # What an operator is to do about an answer that no retry changes.

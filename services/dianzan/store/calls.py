@@ -103,7 +103,10 @@ class StoreCalls:
         if isinstance(reply, Exception):
             raise reply
         if self._nodes.replicated and not durability.confirmed(confirmation):
-            raise StoreError("No replica has confirmed in time: is it there and in step? Run this again when it is.")
+            server = self._nodes.of(key).address
+            raise StoreError(
+                f"No replica of {server} has confirmed in time: is it there and in step? It is safe to run this again."
+            )
         return reply
 
     async def _client(self, key: str) -> Redis:

@@ -38,7 +38,5 @@ class Documents:
             return Document.model_validate_json(body) if body else None
         except ValidationError as error:
             # Where and why, without what stands there: the campaign's key is in it.
-            wrong = [f"{'.'.join(map(str, each['loc'])) or 'all of it'}: {each['msg']}" for each in error.errors()]
-            raise DocumentUnreadable(
-                f"The document of campaign {campaign} cannot be read: {'; '.join(wrong[:3])}"
-            ) from None
+            wrong = "; ".join(f"{'.'.join(map(str, at['loc'])) or 'all'}: {at['msg']}" for at in error.errors()[:3])
+            raise DocumentUnreadable(f"The document of campaign {campaign} cannot be read ({wrong}).") from error

@@ -63,7 +63,12 @@ async def _library_gaps(client: Redis) -> list[str]:
     """Why this server's functions cannot take likes; empty if they can. This much every server tells."""
     version = await library.version(client)
     # A newer one serves too: its functions keep their names as long as their arguments.
-    if version is None or version < library.VERSION:
+    if version is None:
+        return [
+            "the function library is missing, as in an empty store: run dianzan migrate, then dianzan restore for each "
+            "campaign that it held"
+        ]
+    if version < library.VERSION:
         return [f"function library version is {version}, not {library.VERSION}: run dianzan migrate"]
     return []
 

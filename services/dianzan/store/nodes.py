@@ -188,7 +188,7 @@ class StoreNodes:
                 self._topology.slots = found
                 self._topology.generation += 1
             return
-        raise StoreAway(f"No node of the cluster can tell who holds which slot ({'; '.join(reasons)}).")
+        raise StoreAway(f"No node of the cluster can tell who holds which slot ({'; '.join(sorted(reasons))}).")
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from dianzan.domain.errors import StoreAway
 from dianzan.domain.shard import Shard
 from dianzan.process import logs
+from dianzan.process.trouble import Trouble
 from dianzan.store import durability, keys, library
 from dianzan.store.agreements import Agreements
 from dianzan.store.calls import StoreCalls
@@ -32,6 +33,11 @@ class Store:
     def __init__(self, nodes: StoreNodes) -> None:
         self._nodes = nodes
         self._calls = StoreCalls(nodes)
+        self._unmapped = Trouble(
+            _log,
+            "the cluster does not say who holds which shard; what was known last is used",
+            over="the cluster says again who holds which shard",
+        )
         self.agreements = Agreements(self._calls)
         self.gates = Gates(self._calls)
         self.documents = Documents(self._calls)
@@ -49,7 +55,9 @@ class Store:
         try:
             await self._nodes.refresh()
         except StoreAway as error:
-            _log.warning("the cluster's slots could not be read again", reason=str(error))
+            self._unmapped.lasts(str(error))
+        else:
+            self._unmapped.is_over()
 
     async def load_library(self) -> None:
         """Load the function library on every server that does not have this version or a newer one."""

@@ -7,11 +7,12 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 
 from dianzan.domain.campaign import Document
-from dianzan.domain.errors import ApiError, Overloaded, StoreUnavailable
+from dianzan.domain.errors import ApiError, NoRoom, Overloaded, StoreUnavailable, StoreUnsafe
 from dianzan.domain.limits import (
     BALLOTS_PER_BATCH_MAX,
     BALLOTS_PER_BATCH_MIN,
@@ -23,9 +24,12 @@ from dianzan.domain.shard import Shard
 from dianzan.domain.windows import Window, now_ms
 from dianzan.domain.wire import Outcome
 from dianzan.process import faults, logs, metrics
+from dianzan.process.trouble import Trouble
 from dianzan.store.like_link import LikeCall, LikeLink
 
 _log = logs.get(__name__)
+
+_OF_THE_STORE: Final = (StoreUnsafe, StoreUnavailable, NoRoom)
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -58,8 +62,15 @@ class _Waiting(msgspec.Struct):
 class Batcher:
     """Carries ballots to one store node. Order is kept within a shard."""
 
-    def __init__(self, link: LikeLink, server: str) -> None:
-        self._link, self._server = link, server
+    def __init__(self, link: LikeLink, *, server: str) -> None:
+        """`server`: the address that the link leads to, for the log."""
+        self._link = link
+        self._unconfirmed = Trouble(
+            _log,
+            "likes are refused or unknown, and their voters are told to ask again",
+            over="likes are confirmed again",
+            server=server,
+        )
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
@@ -112,7 +123,7 @@ class Batcher:
         try:
             replies = await self._link.send(calls)
         except ApiError as error:
-            _log.warning("a batch is refused or unknown", server=self._server, ballots=len(batch), reason=error.detail)
+            self._unconfirmed.lasts(str(error))
             _fail(batch, error)
         except BaseException:
             _fail(batch, StoreUnavailable("The store's answer could not be read; ask again."))
@@ -121,8 +132,18 @@ class Batcher:
             faults.hit("batch.before_answer")
             for call, group, reply in zip(calls, groups, replies, strict=True):
                 _answer(call, group, reply)
+            self._tell(calls, replies)
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
         metrics.BATCH_BALLOTS.observe(len(batch))
+
+    def _tell(self, calls: Sequence[LikeCall], replies: Sequence[list[Outcome] | ApiError]) -> None:
+        """The store's own refusals; not those of voters who come early or late, nor of rules that have just moved."""
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, _OF_THE_STORE):
+                advice = f" Run dianzan restore {call.shard.campaign}." if isinstance(reply, StoreUnsafe) else ""
+                self._unconfirmed.lasts(f"{reply}{advice}")
+                return
+        self._unconfirmed.is_over()
 
 
 def _calls(batch: Sequence[_Waiting]) -> tuple[list[LikeCall], list[list[_Waiting]]]:

@@ -58,7 +58,7 @@ class Batchers:
         if batcher is None:
             on_open = partial(self._watch.recheck, node)
             link = LikeLink(node.client, replicated=self._nodes.replicated, on_open=on_open)
-            batcher = Batcher(link, node.address)
+            batcher = Batcher(link, server=node.address)
             self._batchers[node.address] = batcher
             self._sending.append(background.spawn(f"batcher {node.address}", batcher.run()))
         return node, batcher

@@ -19,8 +19,8 @@ class KnownCampaigns:
     def __init__(self, documents: Documents) -> None:
         self._published = documents
         self._documents: dict[str, Document] = {}
-        self._not_understood: dict[str, int] = {}  # by version, which is asked for again each second
         self.loaded = False
+        self._unread: dict[str, int] = {}  # campaign -> the version that was told not to be understood
 
     def document(self, campaign: str) -> Document:
         """A published campaign. Raises CampaignUnknown, or Unavailable before the first successful read."""
@@ -55,9 +55,15 @@ class KnownCampaigns:
             document = await self._published.read(campaign)
         except DocumentUnreadable as error:
             # One campaign's problem: the shards refuse its older rules, and every other campaign goes on.
-            if self._not_understood.get(campaign) != version:
-                _log.error("a campaign's document is not understood; the last one stays", reason=str(error))
-            self._not_understood[campaign] = version
+            if self._unread.get(campaign) != version:
+                self._unread[campaign] = version
+                _log.warning(
+                    "a campaign's document is not understood, and likes by its new rules are refused: is this vote API "
+                    "of an older release?",
+                    campaign=campaign,
+                    version=version,
+                    reason=str(error),
+                )
             return
         if document is not None:
             self._documents[campaign] = document

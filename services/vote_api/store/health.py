@@ -91,7 +91,7 @@ class HealthCheck:
             health.full = ""
             self._untold(health, error)
         except StoreError as error:
-            health.away = f"does not answer: {error.reason}"
+            health.away = f"does not answer: {error.__cause__ or error} ({error.reason})"
 
     def _untold(self, health: Health, error: StoreUntold) -> None:
         if self._attest_store:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.errors import StoreError
 from dianzan.process import logs, metrics
+from dianzan.process.trouble import kind
 from dianzan.store import keys
 from dianzan.store.nodes import Node, StoreNodes
 from dianzan.store.store import Store
@@ -51,6 +53,7 @@ class StoreWatch:
         self._began_s = 0.0
         self._stale = False
         self.reasons: list[str] = ["the store has not been checked yet"]  # why likes are refused, or what is waived
+        self._told: tuple[list[tuple[str, str]], bool] | None = None  # what was last logged, and of any server
         self.waived = False  # whether likes are taken although the promise is broken
 
     # ---- what is known ----------------------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ class StoreWatch:
         except StoreError as error:
             stale.append(f"campaigns: {error}")
         if stale and not self._stale:
-            _log.warning("what is known of the store could not be renewed", reasons=stale)
+            _log.warning("the store could not be read again; the campaigns and servers known last stay", reasons=stale)
         self._stale = bool(stale)
 
     def _streams_on(self, node: Node) -> list[str]:
@@ -136,23 +139,34 @@ class StoreWatch:
     def _judge(self) -> None:
         servers = {node.address: self._health_of(node) for node in self._nodes.all()}
         reasons = _reasons(servers)
+        # Without their numbers, which change every second while a store fills.
+        kinds = [(address, kind(reason)) for address, health in servers.items() for reason in health.reasons]
         broken = any(health.not_durable and not health.away for health in servers.values())
         self.waived = self._allow_weak_store and self._campaigns.loaded and broken
-        if reasons != self.reasons:
-            if reasons:
-                _log.warning("likes may be refused", reasons=reasons, waived=self.waived)
-            else:
-                _log.info("the store keeps the promise")
-        self.reasons = reasons
+        if (kinds, bool(servers)) != self._told:
+            self._tell(servers)
+        self.reasons, self._told = reasons, (kinds, bool(servers))
         metrics.STORE_SAFE.set(self.all_durable)
         metrics.STORE_ATTESTED.set(len(self.attested))
+
+    def _tell(self, servers: Mapping[str, Health]) -> None:
+        if not (reasons := _reasons(servers, named=True)):
+            _log.info("likes are taken: the store keeps the promise")
+        elif not servers or any(self._check.refusal(health) for health in servers.values()):
+            _log.warning("likes are refused by the servers that are named", reasons=reasons)
+        else:
+            _log.warning("likes are taken although the promise is broken: DIANZAN_ALLOW_WEAK_STORE", reasons=reasons)
 
     def _health_of(self, node: Node) -> Health:
         health = self._health.get(node.address)  # asked for every like: no Health is made to be thrown away
         return health if health is not None else self._health.setdefault(node.address, Health())
 
 
-def _reasons(servers: dict[str, Health]) -> list[str]:
+def _reasons(servers: Mapping[str, Health], *, named: bool = False) -> list[str]:
+    """What is wrong; with the server's address if there are several, or if it must be `named`."""
     if not servers:
         return ["no server of the cluster answers"]
-    return [f"{address}: {reason}" for address, health in servers.items() for reason in health.reasons]
+    named = named or len(servers) > 1
+    return [
+        f"{address}: {reason}" if named else reason for address, health in servers.items() for reason in health.reasons
+    ]
