@@ -42,13 +42,12 @@ def migrate(
     """Create or update the database's tables, and load the store's functions."""
 
     async def work(stores: Stores) -> list[str]:
-        applied = await stores.prepare()
+        done = await stores.prepare()
         if results_role:
             await stores.ledger.grant_reader(results_role)
-        return applied
+        return done
 
-    applied = run(data, work)
-    typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+    typer.echo("\n".join(run(data, work)) or "nothing to do")
 
 
 @app.command()

@@ -53,13 +53,12 @@ class Stores:
         return cls(store, ledger, lifecycle, Sealer(store, ledger, lifecycle), Restorer(store, ledger))
 
     async def prepare(self) -> list[str]:
-        """Create or update the tables and load the store's functions; returns the migrations applied.
+        """Create or update the tables and load the store's functions; returns what was done, a line each.
 
         Without its functions the store keeps no promise, and the vote API would wait for the first publication.
         """
-        applied = await self.ledger.migrate()
-        await self.store.load_library()
-        return applied
+        applied = [f"applied {name}" for name in await self.ledger.migrate()]
+        return applied + [f"loaded the functions into {address}" for address in await self.store.load_library()]
 
 
 def addresses(data: Path) -> StoreAddresses:

@@ -32,8 +32,10 @@ async def version(client: Redis) -> int | None:
             raise
 
 
-async def load(client: Redis) -> None:
-    """Load the library on a server that does not have this version or a newer one."""
-    if (await version(client) or 0) < VERSION:
-        with mapped():
-            await client.function_load(source(), replace=True)
+async def load(client: Redis) -> bool:
+    """Load the library on a server that does not have this version or a newer one; returns whether it did."""
+    if (await version(client) or 0) >= VERSION:
+        return False
+    with mapped():
+        await client.function_load(source(), replace=True)
+    return True

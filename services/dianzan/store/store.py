@@ -59,11 +59,13 @@ class Store:
         else:
             self._unmapped.is_over()
 
-    async def load_library(self) -> None:
-        """Load the function library on every server that does not have this version or a newer one."""
+    async def load_library(self) -> list[str]:
+        """Load the function library on every server that does not have this version or a newer one.
+
+        Returns the addresses of those servers.
+        """
         await self._nodes.known()
-        for node in self._nodes.all():
-            await library.load(node.client)
+        return [node.address for node in self._nodes.all() if await library.load(node.client)]
 
     async def clocks_ms(self) -> list[int]:
         """Each server's clock in Unix milliseconds."""
