@@ -7,6 +7,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Container
+from ipaddress import ip_address
 
 from dianzan.domain.errors import CampaignUnknown, Unavailable
 from dianzan.domain.limits import STREAMS_SHARE
@@ -22,6 +23,16 @@ _HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control":
 _START = start(200, {**_HEADERS, **OPEN_TO_ALL})
 _RETRY: Message = {"type": "http.response.body", "body": b"retry: 2000\n\n", "more_body": True}
 _END: Message = {"type": "http.response.body", "body": b""}
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4 or parsed.ipv4_mapped is not None:
+        return str(parsed)
+    return parsed.packed[:8].hex()
 
 
 class Streams:
@@ -73,12 +84,13 @@ class Streams:
     async def serve(self, campaign: str, address: str, receive: Receive, send: Send) -> None:
         """One reader, until it goes away or the process stops.
 
-        Raises CampaignUnknown; Unavailable above the limit of all, and of one address.
+        Raises CampaignUnknown; Unavailable above the limit of all, and of one address (of IPv6 a /64, which is a line).
         """
         self._event_of(campaign)
-        if self._open >= self._readers_max or self._open_of[address] >= self._share:
+        network = "" if address in self._proxies else _network(address)
+        if self._open >= self._readers_max or self._open_of[network] >= self._share:
             raise Unavailable("Too many open streams here; poll the results instead.", retry_after_s=30)
-        self._count(+1, address)
+        self._count(+1, network)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(self._send(campaign, send))
@@ -86,7 +98,7 @@ class Streams:
                     pass
                 sending.cancel()
         finally:
-            self._count(-1, address)
+            self._count(-1, network)
 
     async def _send(self, campaign: str, send: Send) -> None:
         groups = self._groups(campaign)
@@ -130,12 +142,12 @@ class Streams:
             known = self._frames[campaign] = event, {"type": "http.response.body", "body": framed, "more_body": True}
         return known[1]
 
-    def _count(self, change: int, address: str) -> None:
+    def _count(self, change: int, network: str) -> None:
         self._open += change
-        if address not in self._proxies:
-            self._open_of[address] += change
-            if not self._open_of[address]:
-                del self._open_of[address]
+        if network:
+            self._open_of[network] += change
+            if not self._open_of[network]:
+                del self._open_of[network]
         metrics.STREAMS.set(self._open)
 
 

@@ -105,7 +105,8 @@ class Comparison:
 
         From a shard that is behind the gate is taken before the lock is given back: a restore that waits for the lock
         must find it gone, and not be undone by what was seen before. It stays if the store has lost nothing since the
-        last agreement: the ledger has then been given likes by somebody else.
+        last agreement: the ledger has then been given likes by somebody else. Once such likes are known, nothing is
+        taken for lost any more, or a restart of the store would bring them in.
 
         None if nothing can be said now: another worker holds the lock, the stream is longer than one flush or holds
         an entry that nobody can read, or the shard has lost its gate meanwhile.
@@ -123,7 +124,7 @@ class Comparison:
             counts = await flush.counts()
             drift = {index: counters.get(index, 0) - counts.get(index, 0) for index in counters.keys() | counts.keys()}
             behind = any(ahead < 0 for ahead in drift.values())
-            lost = behind and not await self._store.agreements.unbroken(shard)
+            lost = behind and not campaign.foreign_since and not await self._store.agreements.unbroken(shard)
             self.foreign.discard(shard)
             if behind and not lost:
                 self.foreign.add(shard)
@@ -219,6 +220,10 @@ class Reconciler:
             "ahead": _by_shard(drifts, 1),
             "foreign": _by_shard(drifts, -1, of=of_others),
         }
+        if differences["foreign"] and not campaign.foreign_since:
+            await self._ledger.campaigns.set_foreign(campaign, found=True)
+        elif campaign.foreign_since and not drifts and not missing:
+            await self._ledger.campaigns.set_foreign(campaign, found=False)  # those rows are gone
         for direction, by_shard in differences.items():
             likes = sum(by_shard.values())
             metrics.DRIFT.labels(campaign.id, direction).set(likes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,51 @@ async def test_the_worker_writes_none_of_them_into_the_store(valkey: Redis, way:
     assert await dump(valkey) == before
     assert await way.store.gates.taking_likes(way.campaign.shards) == list(way.campaign.shards)
     assert metrics.REPAIRED.labels(way.campaign.id)._value.get() == repaired
+
+
+async def another_life(valkey: Redis, way: Way) -> None:
+    """What a restart of the store leaves: all its data, and a life that the agreements do not name."""
+    for shard in way.campaign.shards:
+        await valkey.set(keys.agreed(shard), "an earlier life")
+
+
+async def again(way: Way) -> Way:
+    """The campaign as it is stored now."""
+    return replace(way, campaign=await way.lifecycle.stored(way.campaign.id))
+
+
+async def test_a_restart_of_the_store_brings_none_of_them_in_once_they_are_known(
+    valkey: Redis, way: Way, sql: Sql
+) -> None:
+    await pad(sql, way)
+    await look(way)
+    await another_life(valkey, way)
+
+    await look(await again(way))
+
+    assert drift(way) == {"behind": 0, "ahead": 0, "foreign": INVENTED}
+    with pytest.raises(CampaignError, match=f"holds {INVENTED} likes that the store never took"):
+        await way.sealer.seal(way.campaign.id, drain_s_max=5)
+    with pytest.raises(CampaignError, match=r"would take them over.*--accept-ledger"):
+        await way.restorer.restore(way.campaign.id, drain_s_max=5)
+
+
+async def test_once_they_are_gone_a_store_that_has_lost_likes_is_rebuilt_again(
+    valkey: Redis, way: Way, sql: Sql
+) -> None:
+    await pad(sql, way)
+    await look(way)
+    await tampering.take_rows(sql, way.campaign, INVENTED)
+    await tampering.take_counts(sql, way.campaign, INVENTED)
+    await look(await again(way))
+    assert (await again(way)).campaign.foreign_since is None
+    await another_life(valkey, way)
+    await valkey.hincrby(keys.counts(Shard(way.campaign.id, 2)), "1", -1)
+
+    await look(await again(way))
+
+    assert drift(way)["behind"] == 1
+    await way.check(dict.fromkeys(range(1, 6), 16))
 
 
 async def test_likes_go_on_being_counted_meanwhile(way: Way, sql: Sql) -> None:

@@ -75,7 +75,7 @@ async def test_a_role_that_is_not_there_is_named(empty_database_url: str) -> Non
     ledger = await Ledger.connect(empty_database_url)
     await ledger.migrate()
 
-    with pytest.raises(LedgerError, match='role "nobody_at_all" does not exist'):
+    with pytest.raises(LedgerError, match="no role 'nobody_at_all': CREATE ROLE nobody_at_all LOGIN"):
         await ledger.grant_reader("nobody_at_all")
     await ledger.aclose()
 

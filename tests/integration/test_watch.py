@@ -425,6 +425,42 @@ async def test_what_a_server_tells_is_judged_though_it_does_not_tell_all(
         assert watch.attested
 
 
+@pytest.mark.parametrize("attested", [True, False])
+async def test_a_server_that_hides_a_stream_s_size_still_has_its_memory_and_disk_watched(
+    client: Redis, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attested: bool
+) -> None:
+    await store.documents.publish(document(shards=1))
+    usage = shutil.disk_usage(tmp_path)._replace(used=99, free=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+    async with (
+        one_who_may(client, "+@all", "-memory|usage") as nodes,
+        configured(client, "appendfsync", "everysec"),
+    ):
+        watch = StoreWatch(
+            nodes,
+            allow_weak_store=False,
+            attest_store=attested,
+            backlog_bytes_max=BACKLOG_BYTES_MAX,
+            store_folder=tmp_path,
+        )
+        await watch.refresh()
+        await watch.refresh()
+
+        said = " ".join(watch.reasons)
+        assert "99% of the store's disk is used" in said
+        assert "appendfsync is 'everysec'" in said
+        assert ("MEMORY USAGE was refused" in said) is not attested
+        assert bool(watch.attested) is attested
+
+
+async def test_a_command_that_is_refused_is_named_and_no_network_is_blamed(client: Redis) -> None:
+    async with one_who_may(client, "+@all", "-time") as nodes:
+        watch = StoreWatch(nodes, allow_weak_store=False, backlog_bytes_max=BACKLOG_BYTES_MAX)
+        await watch.refresh()
+
+        assert "the store answers with a refusal: TIME was refused by the store" in watch.reasons[0]
+
+
 async def test_what_can_be_read_is_not_attested_away(client: Redis, nodes: StoreNodes, node: Node) -> None:
     async with configured(client, "appendfsync", "no"):
         watch = StoreWatch(nodes, allow_weak_store=False, attest_store=True, backlog_bytes_max=BACKLOG_BYTES_MAX)

@@ -73,10 +73,12 @@ def test_no_module_of_a_history_reads_the_real_machine_unnoticed() -> None:
         "dianzan.domain.limits.STORE_TIMEOUT_S",
         "dianzan.domain.windows.now_ms",
         "dianzan.domain.windows.time",
+        "dianzan.ledger.address.os",  # looks for the files that a real address names
         "dianzan.process.faults.os",  # kills a real process at a named point; no history arms one
         "dianzan.process.logs.time",  # of the handler, which a history does not configure
         "dianzan.process.metrics",
         "dianzan.process.settings.os",  # whose variables no history reads
         "dianzan.roster.workbook.time",  # a type
         "dianzan.store.nodes.STORE_TIMEOUT_S",  # of real connections
+        "dianzan.store.nodes.os",  # as of the ledger's address
     ]

@@ -27,6 +27,8 @@ INSERT INTO hours AS h
 SELECT number, date_trunc('hour', now(), rules ->> 'timezone'), $2, $3 FROM campaigns WHERE number = $1
 ON CONFLICT (campaign, hour, shard) DO UPDATE SET likes = h.likes + excluded.likes
 """
+TAKE_COUNT = "UPDATE counts SET likes = likes - $4 WHERE campaign = $1 AND candidate = $2 AND shard = $3"
+TAKE_HOUR = "UPDATE hours SET likes = likes - $3 WHERE campaign = $1 AND shard = $2"
 REMOVE_ROWS = "DELETE FROM likes WHERE campaign = $1 AND voter = ANY($2)"
 
 
@@ -47,6 +49,14 @@ async def add_counts(sql: Sql, campaign: StoredCampaign, count: int, *, candidat
     for shard, likes in shards.items():
         await sql.execute(ADD_COUNT, campaign.number, candidate, shard, likes)
         await sql.execute(ADD_HOUR, campaign.number, shard, likes)
+
+
+async def take_counts(sql: Sql, campaign: StoredCampaign, count: int, *, candidate: int = 1) -> None:
+    """Take their number out again, where all likes are of one hour."""
+    shards = Counter(wire.shard_of(each, len(campaign.shards)) for each in invented(count))
+    for shard, likes in shards.items():
+        await sql.execute(TAKE_COUNT, campaign.number, candidate, shard, likes)
+        await sql.execute(TAKE_HOUR, campaign.number, shard, likes)
 
 
 async def take_rows(sql: Sql, campaign: StoredCampaign, count: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dianzan.domain.errors import LedgerError
+from dianzan.domain.errors import LedgerError, StoreError
 from dianzan.ledger.address import connection_options
-from dianzan.store.nodes import connect
+from dianzan.store.nodes import connect, refuse_no_address
 
 PLAIN = "postgresql://u:p@db.example:5432/dianzan"
 
@@ -37,6 +37,10 @@ def test_an_address_is_understood(url: str, dsn: str, others: dict[str, float]) 
         ("db.example/dianzan", "has no scheme: write postgresql://USER"),
         ("", "has no scheme: write postgresql://USER"),
         ("postgresql://u:[p@db/dianzan", "is no address .*%5B"),
+        (PLAIN.replace("5432", "abc"), "is no address .*abc"),
+        ("postgresql://u:a/b@db/d", "is no address .*%2F"),
+        (PLAIN.replace("db.example", "a..b"), "is no address .*label empty"),
+        (f"{PLAIN}?sslrootcert=/no/such.pem", "sslrootcert names /no/such.pem, which cannot be read"),
         (f"{PLAIN}?connect_timeout=soon", "connect_timeout is 'soon'; write whole seconds"),
         (f"{PLAIN}?pgbouncer=yes", "pgbouncer is 'yes'; write pgbouncer=true"),
     ],
@@ -53,6 +57,22 @@ def test_what_is_no_address_is_said_with_its_setting(url: str, said: str) -> Non
 def test_a_part_of_a_stores_address_that_is_none_is_said(url: str) -> None:
     with pytest.raises(ValueError, match="a comma in a password is written %2C"):
         connect(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://host:6379/0?foo=1", "a parameter after . is not known: 'foo'"),
+        ("unix:///run/redis.sock", "begins with redis:// or rediss://"),
+        ("rediss://host/0?ssl_ca_certs=/no/such.pem", "ssl_ca_certs names /no/such.pem, which cannot be read"),
+        ("redis://host:abc/0", "abc"),
+    ],
+)
+def test_a_stores_address_that_no_connection_can_be_made_of_is_said(url: str, said: str) -> None:
+    with pytest.raises(StoreError, match=said) as refused:
+        refuse_no_address(url)
+
+    assert "is DIANZAN_REDIS_URL right?" in str(refused.value)
 
 
 def test_a_comma_in_a_password_is_written_as_said() -> None:

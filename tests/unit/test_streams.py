@@ -201,5 +201,11 @@ async def test_one_address_has_its_share_and_leaves_the_rest_to_others() -> None
         async with results.read("a", 2, address="203.0.113.10"), results.read("a", 30):
             pass
 
+    async with _running(results.streams), results.read("a", 2, address="2001:db8:1:2::7"):
+        with pytest.raises(Unavailable):  # another address of the same line
+            await results.streams.serve("a", "2001:db8:1:2:ffff::8", reader.receive, reader.send)
+        async with results.read("a", 2, address="2001:db8:1:3::7"):
+            pass
+
     async with _running(results.streams), results.read("a", 2, address="203.0.113.9"):
         pass  # those that went away have given their places back

@@ -14,8 +14,9 @@ from dianzan.cli import audit, campaign
 from dianzan.cli.stores import DATA_DEFAULT, OF_OUTPUT, Data, Stores, addresses, refusals_said, run
 from dianzan.cli.token import token
 from dianzan.cli.up import up
+from dianzan.domain.errors import DianzanError
 from dianzan.process import faults
-from dianzan.process.settings import WRONG, SettingError, read_files
+from dianzan.process.settings import WRONG, read_files
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,7 +72,7 @@ def main() -> None:
             app()
         finally:
             sys.stdout.flush()
-    except SettingError as error:
+    except DianzanError as error:  # before any command
         typer.secho(str(error), err=True, fg=typer.colors.RED)
         sys.exit(WRONG)
     except OSError as error:

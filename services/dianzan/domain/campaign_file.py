@@ -55,6 +55,8 @@ Slips = dict[Place, str]
 def start_of(path: Path, bytes_max: int) -> bytes:
     """The first bytes of an operator's file. Raises CampaignError if it cannot be read."""
     try:
+        if path.exists() and not path.is_file():
+            raise CampaignError(f"{path} is no file: give the path of one.")
         with path.open("rb") as file:
             return file.read(bytes_max)
     except (OSError, ValueError) as error:  # a path with a NUL in it is a ValueError

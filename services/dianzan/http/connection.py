@@ -20,6 +20,7 @@ from dianzan.domain.errors import BadRequest
 from dianzan.domain.limits import HEAD_BYTES_MAX, HEADERS_MAX, MESSAGE_BYTES_MAX, PARSED_BYTES_MAX, URL_BYTES_MAX
 from dianzan.http import problem
 from dianzan.http.connections import ServerState
+from dianzan.http.headers import OF_DATA
 from dianzan.process import logs
 
 _log = logs.get(__name__)
@@ -269,6 +270,6 @@ class Flow(FlowControl):
 
 def _answer(error: BadRequest, default_headers: list[tuple[bytes, bytes]]) -> bytes:
     content = problem.body(error)
-    lines = [*default_headers, (b"content-type", problem.MEDIA_TYPE.encode()), (b"connection", b"close")]
+    lines = [*default_headers, (b"content-type", problem.MEDIA_TYPE.encode()), *OF_DATA, (b"connection", b"close")]
     head = b"".join(b"%b: %b\r\n" % line for line in lines)
     return STATUS_LINE[error.status] + head + b"content-length: %d\r\n\r\n" % len(content) + content

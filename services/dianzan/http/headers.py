@@ -13,6 +13,10 @@ _DOCS: Final = f"default-src 'self' 'unsafe-inline'; img-src 'self' data:; worke
 DOCS_PATHS: Final = ("/docs", "/redoc")
 
 
+NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
+OF_DATA: Final = (NO_SNIFF, (b"content-security-policy", _DATA.encode()), (b"referrer-policy", b"no-referrer"))
+
+
 class Strict:
     """Adds the headers that an answer does not have yet, and asks the app by GET where a client asks by HEAD.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -21,9 +22,12 @@ def connection_options(url: str) -> dict[str, Any]:
     try:
         parts = urlsplit(url)
         parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
-    except ValueError as error:
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            one = urlsplit(f"//{host}")
+            _ = one.port, (one.hostname or "").encode("idna")  # which both must make sense
+    except ValueError as error:  # of which UnicodeError is one
         raise LedgerError(
-            f"{SETTING} is no address ({error}): a [ or ] in a password is written %5B or %5D."
+            f"{SETTING} is no address ({error}): in a password [ is written %5B, ] %5D, : %3A, / %2F and @ %40."
         ) from error
     if parts.scheme not in _SCHEMES:
         scheme = f"begins with {parts.scheme}://" if parts.scheme else "has no scheme"
@@ -37,6 +41,9 @@ def connection_options(url: str) -> dict[str, Any]:
         raise LedgerError(f"{SETTING}: pgbouncer is {pooled!r}; write pgbouncer=true, or leave it out.")
     if pooled == "true":
         options["statement_cache_size"] = 0  # a prepared statement is the session's, and each transaction has another
+    for name in ("sslrootcert", "sslcert", "sslkey"):
+        if parameters.get(name) and not os.access(parameters[name], os.R_OK):
+            raise LedgerError(f"{SETTING}: {name} names {parameters[name]}, which cannot be read.")
     bare, _, _ = url.partition("?")  # as it was typed: hosts may be several, or none where there is a socket
     return {"dsn": f"{bare}?{urlencode(parameters)}" if parameters else bare, **options}
 

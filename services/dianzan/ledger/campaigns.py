@@ -98,6 +98,11 @@ class Campaigns:
         known = ", ".join(record["code"] for record in records) or "none"
         raise CampaignError(f"Campaign {campaign.id} has no publisher {code!r:.40}; it has {known}.")
 
+    async def set_foreign(self, campaign: StoredCampaign, *, found: bool) -> None:
+        """Remember that the ledger holds likes that the store never took, or that it does not any more."""
+        with mapped():
+            await self._pool.execute(queries()["set_foreign"], campaign.number, found)
+
     async def set_swept(self, campaign: StoredCampaign, day: date) -> None:
         """Remember the last window whose marks are gone from the store."""
         with mapped():
@@ -139,4 +144,5 @@ def _campaign(record: asyncpg.Record) -> StoredCampaign:
         width=record["width"],
         secret=record["secret"],
         swept_through=record["swept_through"],
+        foreign_since=record["foreign_since"],
     )

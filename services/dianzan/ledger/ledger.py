@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import asyncpg
 
-from dianzan.domain.errors import LedgerAway
+from dianzan.domain.errors import LedgerAway, LedgerError
 from dianzan.domain.limits import POSTGRES_TIMEOUT_S
 from dianzan.ledger.address import connection_options
 from dianzan.ledger.campaigns import Campaigns
@@ -95,6 +95,10 @@ class Ledger:
         """
         with mapped():
             async with self._pool.acquire() as connection:
+                if not await connection.fetchval(queries()["role_exists"], role):
+                    raise LedgerError(
+                        f"PostgreSQL has no role {role!r}: CREATE ROLE {role} LOGIN PASSWORD '…', then run this again."
+                    )
                 schema = await connection.fetchval(queries()["ledger_schema"])
                 name = await connection.fetchval(queries()["quoted"], role)
                 await connection.execute(queries()["grant_reader"].format(role=name, schema=schema))

@@ -14,13 +14,18 @@ END::float8;
 
 -- name: campaign
 -- One campaign with all its columns.
-SELECT number, id, rules, version, state, width, secret, swept_through
+SELECT number, id, rules, version, state, width, secret, swept_through, foreign_since
 FROM campaigns WHERE id = $1;
 
 -- name: campaigns
 -- All campaigns, oldest first, without their keys: the results API asks this, and its role may not read a key.
-SELECT number, id, rules, version, state, width, NULL::bytea AS secret, swept_through
+SELECT number, id, rules, version, state, width, NULL::bytea AS secret, swept_through, foreign_since
 FROM campaigns ORDER BY number;
+
+-- name: set_foreign
+-- Since when, kept while it is true.
+UPDATE campaigns SET foreign_since = CASE WHEN $2 THEN coalesce(foreign_since, now()) END
+WHERE number = $1 AND (foreign_since IS NOT NULL) <> $2;
 
 -- name: outlive_idle
 -- This transaction waits for work on other connections, or for a slow reader: a server that ends idle transactions
@@ -334,7 +339,7 @@ ALTER ROLE {role} PASSWORD {password};
 -- name: grant_reader
 -- What the results API reads. Of the campaigns every column that it asks for, and not their keys; of the likes nothing.
 GRANT USAGE ON SCHEMA {schema} TO {role};
-GRANT SELECT (number, id, rules, version, state, width, swept_through) ON {schema}.campaigns TO {role};
+GRANT SELECT (number, id, rules, version, state, width, swept_through, foreign_since) ON {schema}.campaigns TO {role};
 GRANT SELECT ON
     {schema}.migrations, {schema}.candidates, {schema}.publishers, {schema}.counts, {schema}.hours,
     {schema}.people_estimates, {schema}.seals, {schema}.sealed_tallies

@@ -24,6 +24,7 @@ class StoredCampaign:
     width: int | None
     secret: bytes | None
     swept_through: date | None
+    foreign_since: datetime | None = None  # when likes were found that the store never took; until they are decided on
 
     @property
     def id(self) -> str:

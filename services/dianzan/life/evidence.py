@@ -12,14 +12,17 @@ from dianzan.store.store import Store
 async def foreign_likes(store: Store, ledger: Ledger, campaign: StoredCampaign) -> int:
     """Likes by the counts beyond what an unbroken store has counted; 0 if there are none, or the store may have lost.
 
-    The counts are read first: the store only grows, so what it lacks then it has never had. Shards without a gate are
-    left out.
+    Once a comparison has found some, a store that has restarted since counts as unbroken too. The counts are read
+    first: the store only grows, so what it lacks then it has never had. Shards without a gate are left out.
     """
     counts = await ledger.likes.shard_counts(campaign)
     missing = set(await store.gates.missing(campaign.shards))
     counters = await store.tallies.by_shard(campaign.shards)
     ahead = {shard: beyond(counts[shard], counters[shard]) for shard in campaign.shards if shard not in missing}
-    return sum([likes for shard, likes in ahead.items() if likes and await store.agreements.unbroken(shard)])
+    found = [(shard, likes) for shard, likes in ahead.items() if likes]
+    if campaign.foreign_since:
+        return sum(likes for _shard, likes in found)
+    return sum([likes for shard, likes in found if await store.agreements.unbroken(shard)])
 
 
 def beyond(counts: Mapping[int, int], counters: Mapping[int, int]) -> int:

@@ -63,11 +63,12 @@ class Restorer:
         """
         await self._store.load_library()
         if accept_ledger:
-            await self._recount(campaign_id)
+            await self._recount(campaign_id)  # which refuses what the step below does, before it writes
         async with self._ledger.campaigns.step(campaign_id) as step:
             campaign = await past_older_copy(self._store.documents, step, require(step, campaign_id))
-            if campaign.state is State.draft:
-                raise CampaignError(f"Campaign {campaign_id} was never published: there is nothing to restore.")
+            self._require_restorable(campaign)
+            if not accept_ledger:
+                _refuse_known_foreign(campaign)
             if accept_ledger and not campaign.state.is_over:
                 await self._take_differing(campaign, drain_s_max)
             lost = await self._lost(campaign, drain_s_max, only, accept_ledger=accept_ledger)
@@ -86,14 +87,22 @@ class Restorer:
             await self._reopen(document, lost)
             # What was found whole may have been so only on a primary that is cut off, and whose replica is promoted.
             await self._store.gates.confirm(campaign.shards if only is None else lost)
+        if accept_ledger:
+            await self._ledger.campaigns.set_foreign(campaign, found=False)
         return Restored(lost, likes)
 
     async def _recount(self, campaign_id: str) -> None:
         """Count the ledger's rows into its counts; no flush commits meanwhile."""
         async with self._ledger.campaigns.step(campaign_id) as step:
-            campaign = require(step, campaign_id)
+            campaign = await past_older_copy(self._store.documents, step, require(step, campaign_id))
+            self._require_restorable(campaign)
             await step.lock_shards(campaign.shards)
             await step.recount(len(campaign.shards))
+
+    @staticmethod
+    def _require_restorable(campaign: StoredCampaign) -> None:
+        if campaign.state is State.draft:
+            raise CampaignError(f"Campaign {campaign.id} was never published: there is nothing to restore.")
 
     async def _refuse_foreign(self, campaign: StoredCampaign) -> None:
         if likes := await foreign_likes(self._store, self._ledger, campaign):
@@ -126,7 +135,8 @@ class Restorer:
             wrong = [shard for shard in closed if store[shard] != ledger[shard]]
         else:
             behind = [shard for shard in closed if beyond(ledger[shard], store[shard])]
-            wrong = [shard for shard in behind if not await self._store.agreements.unbroken(shard)]
+            unbroken = self._store.agreements.unbroken
+            wrong = [] if campaign.foreign_since else [shard for shard in behind if not await unbroken(shard)]
         return sorted([*missing, *wrong])
 
     async def _both_counts(
@@ -222,3 +232,13 @@ def _by_candidate(voters: Voters) -> dict[int, list[bytes]]:
         for candidate in candidates:
             found.setdefault(candidate, []).append(voter)
     return found
+
+
+def _refuse_known_foreign(campaign: StoredCampaign) -> None:
+    """A store that is rebuilt would take over what it never took."""
+    if campaign.foreign_since:
+        raise CampaignError(
+            f"The ledger holds likes of {campaign.id} that the store never took (found "
+            f"{campaign.foreign_since:%Y-%m-%d %H:%M} UTC), and a store that is rebuilt would take them over. "
+            f"{both_ways_out(campaign.id)}"
+        )

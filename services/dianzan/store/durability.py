@@ -161,10 +161,14 @@ def confirmed(replies: Sequence[object]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How full a server is: `memory` used of its limit (0 to 1), `backlog` bytes of the streams asked about."""
+    """How full a server is: `memory` used of its limit (0 to 1), `backlog` bytes of the streams asked about.
+
+    What it may not tell is 0, and named in `untold`.
+    """
 
     memory: float
     backlog: int
+    untold: str = ""
 
 
 async def clock_ms(client: Redis) -> int:
@@ -175,18 +179,21 @@ async def clock_ms(client: Redis) -> int:
 
 
 async def room(client: Redis, streams: Sequence[str]) -> Room:
-    """Measure one server in one round trip. Without maxmemory the limit is the machine's memory.
-
-    Raises StoreUntold if the server may not tell.
-    """
-    with _told("INFO or MEMORY USAGE"):
+    """Measure one server in one round trip. Without maxmemory the limit is the machine's memory."""
+    asked = ["INFO", *("MEMORY USAGE" for _ in streams)]
+    with mapped("INFO or MEMORY USAGE"):
         async with client.pipeline(transaction=False) as pipeline:
             pipeline.info("memory")
             for stream in streams:
                 pipeline.memory_usage(stream)
-            info, *sizes = await pipeline.execute()
-    limit = int(info["maxmemory"]) or int(info["total_system_memory"])
-    return Room(int(info["used_memory"]) / limit, sum(size or 0 for size in sizes))
+            info, *sizes = await pipeline.execute(raise_on_error=False)
+    refused = [f"{name} was refused: {found}" for name, found in zip(asked, (info, *sizes), strict=True) if _no(found)]
+    memory = 0.0
+    if not _no(info):
+        limit = int(info["maxmemory"]) or int(info["total_system_memory"])
+        memory = int(info["used_memory"]) / limit
+    backlog = sum(size or 0 for size in sizes if not _no(size))
+    return Room(memory, backlog, refused[0] if refused else "")
 
 
 async def memory_used(client: Redis) -> tuple[int, int]:
@@ -197,3 +204,7 @@ async def memory_used(client: Redis) -> tuple[int, int]:
 
 def _text(value: object) -> str | None:
     return value.decode() if isinstance(value, bytes) else cast("str | None", value)
+
+
+def _no(answer: object) -> bool:
+    return isinstance(answer, Exception)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections.abc import Mapping, Sequence
@@ -72,10 +73,25 @@ def connect(urls: str, *, replicated: bool = False, connections_max: int = 32) -
     if not seeds:
         raise ValueError("an address is empty")
     for seed in seeds:
-        if urlsplit(seed).scheme not in ("redis", "rediss", "unix"):
+        if urlsplit(seed).scheme not in ("redis", "rediss"):
             raise ValueError("an address begins with redis:// or rediss://, and a comma in a password is written %2C")
+    for seed in seeds:
+        _refuse_parameters(seed)
     topology = _Topology(seeds, clustered=True if len(seeds) > 1 else None)
     return StoreNodes(topology, replicated=replicated, connections_max=connections_max)
+
+
+def _refuse_parameters(url: str) -> None:
+    """Raise ValueError for a parameter that redis-py's connection does not take, or a file it could not read."""
+    pool = open_client(url).connection_pool
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        raise ValueError(f"a parameter after ? is not known: {str(error).rpartition(' ')[2]}") from error
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        file = pool.connection_kwargs.get(name)
+        if file and not os.access(file, os.R_OK):
+            raise ValueError(f"{name} names {file}, which cannot be read")
 
 
 def refuse_no_address(urls: str) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from dianzan.domain.errors import (
     ClockSkewed,
     NoRoom,
+    StoreAway,
     StoreError,
     StoreUnavailable,
     StoreUnsafe,
@@ -86,19 +87,19 @@ class HealthCheck:
             if health.away or health.not_durable or time.monotonic() - health.checked_s >= DURABILITY_EVERY_S:
                 await self.check_promise(node, health)
             health.skewed = await _skew(node)
-            health.full = await self._fullness(node, streams)
-        except StoreUntold as error:
-            health.full = ""
-            self._untold(health, error)
-        except StoreError as error:
+            health.full = await self._fullness(node, health, streams)
+        except StoreAway as error:
             health.away = f"does not answer: {error.__cause__ or error} ({error.reason})"
+        except StoreError as error:
+            health.away = f"answers with a refusal: {error}"
 
     def _untold(self, health: Health, error: StoreUntold) -> None:
         if self._attest_store:
             health.attested = f"attested by DIANZAN_ATTEST_STORE: {error}"
         else:
             advice = "allow it to this user, or attest the store's settings by DIANZAN_ATTEST_STORE=true"
-            health.not_durable = [*error.gaps, f"{error}: {advice}"]
+            untold = f"{error}: {advice}"
+            health.not_durable = [*(gap for gap in health.not_durable if gap != untold), untold]
 
     async def check_promise(self, node: Node, health: Health) -> None:
         """Renew whether a server keeps the promise. Raises StoreError if it does not answer."""
@@ -110,9 +111,14 @@ class HealthCheck:
             self._untold(health, error)
         health.away, health.checked_s = "", time.monotonic()
 
-    async def _fullness(self, node: Node, streams: Sequence[str]) -> str:
-        """What there is too much of: memory, disk, or likes that wait for the ledger. Empty if there is room."""
+    async def _fullness(self, node: Node, health: Health, streams: Sequence[str]) -> str:
+        """What there is too much of: memory, disk, or likes that wait for the ledger. Empty if there is room.
+
+        What the server may not tell does not hide the rest.
+        """
         room = await durability.room(node.client, streams)
+        if room.untold:
+            self._untold(health, StoreUntold(room.untold))
         metrics.STORE_MEMORY_SHARE.labels(node.address).set(room.memory)
         metrics.BACKLOG_BYTES.labels(node.address).set(room.backlog)
         if room.memory >= STORE_FULL_SHARE:
