@@ -14,42 +14,41 @@ from dianzan.process import logs, metrics
 
 _log = logs.get(__name__)
 
-COMPARE_EVERY_S = 86_400.0
-TRY_AGAIN_S = 60.0
+LOOK_EVERY_S = 60.0
 _LINES_LOGGED_MAX = 10
 
 
 class SealedCampaigns:
     """Sets `dianzan_seal_differences`; the store is not asked, since it may be gone.
 
-    A Postgres that is down, or that refuses, only puts the comparison off.
+    Of several workers one compares at a time. A Postgres that is down, or that refuses, only puts the comparison off.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     async def run(self) -> None:
-        """Compare at the start and every day for ever."""
+        """Look each minute for ever whether one is due: a day after the last time, ten minutes after a difference."""
         while True:
+            await asyncio.sleep(LOOK_EVERY_S)
             try:
                 await self.run_once()
             except LedgerError as error:
                 _log.warning("the comparison with the seals is put off", reason=str(error))
-                await asyncio.sleep(TRY_AGAIN_S)
-            else:
-                await asyncio.sleep(COMPARE_EVERY_S)
 
     async def run_once(self) -> None:
-        """Compare every sealed campaign once, one after another: each reads all of its likes."""
+        """Compare what is due, one after another, since each reads all of its likes; of the rest tell what is known."""
         for campaign in await self._ledger.campaigns.all():
             if campaign.state is State.sealed:
-                await self._compare(campaign)
+                if await self._ledger.campaigns.claim_comparison(campaign):
+                    await self._ledger.campaigns.set_differences(campaign, await self._compare(campaign))
+                differences = await self._ledger.campaigns.differences(campaign)
+                metrics.SEAL_DIFFERENCES.labels(campaign.id).set(differences)
 
-    async def _compare(self, campaign: StoredCampaign) -> None:
+    async def _compare(self, campaign: StoredCampaign) -> int:
         counted = await recount(None, self._ledger, campaign)
         _seal, differences = await against_seal(self._ledger, campaign, counted)
         differences = [*counted.differences().splitlines(), *differences]
-        metrics.SEAL_DIFFERENCES.labels(campaign.id).set(len(differences))
         if differences:
             _log.error(
                 "a sealed campaign is not what was sealed: do what alerts.yml says at SealBroken",
@@ -57,3 +56,4 @@ class SealedCampaigns:
                 differences=len(differences),
                 lines=differences[:_LINES_LOGGED_MAX],
             )
+        return len(differences)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import DirectoryPath, Field
+from typing import Annotated
+
+from pydantic import BeforeValidator, DirectoryPath, Field
 
 from dianzan.domain.limits import BACKLOG_BYTES_MAX
 from dianzan.process.settings import Proxies, Settings
@@ -21,7 +23,7 @@ class VoteSettings(Settings):
     backlog_bytes_max: int = Field(
         default=BACKLOG_BYTES_MAX, ge=1, description="Likes are refused while one server's streams hold more bytes."
     )
-    store_folder: DirectoryPath | None = Field(
+    store_folder: Annotated[DirectoryPath | None, BeforeValidator(lambda given: given or None)] = Field(
         default=None, description="A folder on the store's disk, where visible here: likes are refused at 85% full."
     )
     tokens_per_network_minute: int = Field(

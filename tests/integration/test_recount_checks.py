@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from dianzan.domain.errors import CampaignError
 from dianzan.ledger.ledger import Ledger
 from dianzan.life.recount import recount
-from dianzan.life.sealed import against_seal, digests
+from dianzan.life.sealed import against_published, against_seal, digests
 from dianzan.store import keys
 from dianzan.store.like_link import LikeLink
 from tests.support import tampering
@@ -53,6 +53,7 @@ AFTER = {
     "when": "UPDATE seals SET sealed_at = sealed_at + interval '1 ms' WHERE campaign = $1",
     "the digest": "UPDATE seals SET digest = repeat('0', 64) WHERE campaign = $1",
     "the timeline": "UPDATE hours SET likes = likes + 1 WHERE campaign = $1",
+    "the hours": "UPDATE hours SET hour = hour - interval '5 hours' WHERE campaign = $1",
     "a like's candidate": "UPDATE likes SET candidate = 5 WHERE campaign = $1 AND candidate = 1 "
     "AND voter = (SELECT voter FROM likes WHERE campaign = $1 AND candidate = 1 ORDER BY voter LIMIT 1)",
     "a like's publisher": "UPDATE likes SET publisher = 77 WHERE campaign = $1 "
@@ -93,6 +94,37 @@ async def test_likes_added_everywhere_after_the_seal_do_not_have_its_digest(valk
     said = await differences(way)
 
     assert [line.partition(":")[0] for line in said] == ["tally", "sums", "digest"]
+
+
+PUBLISHED = {
+    "rules": "UPDATE campaigns SET rules = rules || '{\"likes_per_window\": 50}' WHERE number = $1",
+    "candidates": "UPDATE candidates SET code = 'x' || (6 - candidate) WHERE campaign = $1",
+    "publishers": "UPDATE publishers SET code = 'other' WHERE campaign = $1 AND number = 1",
+    "revocations": "INSERT INTO revocations (campaign, number, reason, publisher) VALUES ($1, 1, '', 9)",
+    "version": "UPDATE campaigns SET version = version + 1 WHERE number = $1",
+}
+
+
+@pytest.mark.parametrize("part", PUBLISHED)
+async def test_what_is_changed_beside_what_is_published_is_said(way: Way, sql: Sql, part: str) -> None:
+    stored = await way.lifecycle.stored(way.campaign.id)
+    assert await against_published(way.store, way.ledger, stored) == []
+
+    await sql.execute(PUBLISHED[part].replace("$1", str(way.campaign.number)))
+
+    [line] = await against_published(way.store, way.ledger, await way.lifecycle.stored(way.campaign.id))
+    assert line.startswith(f"{part}: ")
+
+
+async def test_a_changed_timeline_alone_has_its_way_out(way: Way, sql: Sql) -> None:
+    await sql.execute("UPDATE hours SET hour = hour - interval '5 hours' WHERE campaign = $1", way.campaign.number)
+
+    with pytest.raises(CampaignError, match=r"(?s)an hour of the timeline.*--accept-ledger to count them again"):
+        await way.sealer.seal(way.campaign.id, drain_s_max=5)
+    await way.restorer.restore(way.campaign.id, drain_s_max=5, accept_ledger=True)
+
+    _counted, seal = await way.sealer.seal(way.campaign.id, drain_s_max=5)
+    assert seal.likes == 80
 
 
 BEFORE = {

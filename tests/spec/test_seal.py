@@ -196,6 +196,21 @@ async def test_a_recount_before_the_seal_is_equal_once_the_likes_are_in_the_ledg
     assert recounted(campaign)[0] == 0
 
 
+async def test_the_ledger_is_taken_for_right_only_by_somebody_who_has_seen_the_numbers(
+    system: System, campaign: CampaignClient
+) -> None:
+    voter = await campaign.voter()
+    await voter.like("c01")
+    await until_in_ledger(campaign, 1)
+
+    asked = system.cli("restore", campaign.id, "--accept-ledger", check=False)
+    done = system.cli("restore", campaign.id, "--accept-ledger", "--yes")
+
+    assert (asked.returncode, asked.stdout) == (1, "")
+    assert "run this again with --yes" in asked.stderr
+    assert done.stdout == f"The store has lost nothing of {campaign.id}.\n"
+
+
 async def test_a_recount_finds_a_like_taken_out_of_the_ledger(campaign: CampaignClient) -> None:
     await cast_in(campaign)
     await until_in_ledger(campaign, 5)
@@ -205,7 +220,10 @@ async def test_a_recount_finds_a_like_taken_out_of_the_ledger(campaign: Campaign
 
     assert code == 1
     assert counts_in(document) == [5, 5, 4, 4]
-    assert document["differences"] == ["candidate 2: store 2, counts 2, ledger 1, identities 1"]
+    assert document["differences"] == [
+        "candidate 2: store 2, counts 2, ledger 1, identities 1",
+        "1 likes more or less in an hour of the timeline than the rows say",
+    ]
     assert "DIFFERENT\ncandidate 2: " in campaign.system.cli("recount", campaign.id, check=False).stdout
     assert "Not sealed" in campaign.system.cli("seal", campaign.id, *END, check=False).stderr
 

@@ -113,6 +113,22 @@ async def test_one_that_does_not_read_its_answers_gives_way_too(hello: Hello) ->
         assert not await stuck()
 
 
+async def test_one_that_asks_on_and_reads_no_answer_is_closed_after_its_time(hello: Hello) -> None:
+    async with serving(hello) as (running, port), wired(port) as unread:
+        running.server_state.arrival_s_max = 1
+        unread.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        unread.writer.write(HELLO * 200_000)
+
+        async def stuck() -> bool:
+            return any(each.flow.write_paused for each in running.server_state.connections)  # type: ignore[union-attr]
+
+        async def gone() -> bool:
+            return not running.server_state.connections
+
+        await until(stuck, what="nothing more fits the socket")
+        await until(gone, within_s=5, what="it is closed")
+
+
 async def test_an_idle_connection_is_closed_after_its_time_and_not_before(hello: Hello) -> None:
     async with serving(hello) as (_running, port), wired(port) as wire:
         assert await _asked(wire) == 200

@@ -137,6 +137,12 @@ def test_a_right_setting_is_taken(
     assert getattr(settings.of_process(), name.lower()) == value
 
 
+def test_a_folder_that_is_left_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIANZAN_STORE_FOLDER", "")
+
+    assert VoteSettings.of_process().store_folder is None
+
+
 def test_a_setting_may_stand_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "url").write_text("redis://:密码@store:6379/0\n", encoding="utf-8")
     environment = {"DIANZAN_REDIS_URL_FILE": str(tmp_path / "url"), "DIANZAN_HOST": "::1", "LOG_FILE": "x"}

@@ -10,7 +10,7 @@ import typer
 
 from dianzan.cli import documents
 from dianzan.cli.arguments import Id
-from dianzan.cli.asking import Yes
+from dianzan.cli.asking import Yes, require_agreement
 from dianzan.cli.documents import Json
 from dianzan.cli.ending import Early, confirm_end
 from dianzan.cli.stores import DATA_DEFAULT, Data, Stores, run
@@ -18,7 +18,7 @@ from dianzan.ledger.records import Seal
 from dianzan.life.record import public_record
 from dianzan.life.recount import Recount, recount
 from dianzan.life.restore import Restored
-from dianzan.life.sealed import against_seal
+from dianzan.life.sealed import against_published, against_seal
 
 _MEANING = {
     "store": "counters of the store",
@@ -59,10 +59,19 @@ def restore(
     accept_ledger: Annotated[
         bool, typer.Option(help="Also rebuild shards that count likes the ledger has lost: those likes are given up.")
     ] = False,
+    *,
+    yes: Yes = False,
 ) -> None:
     """Rebuild a campaign in a store that has lost it, from the ledger; likes are refused until it is done."""
 
     async def work(stores: Stores) -> Restored:
+        if accept_ledger:
+            given_up, taken = await stores.restorer.differences(campaign)
+            question = (
+                f"Take the ledger's rows of {campaign} for right? {given_up:,} likes that only the store counts would "
+                f"be given up, if they do not wait for the ledger; {taken:,} that it does not count, taken over."
+            )
+            require_agreement(question, yes=yes)
         return await stores.restorer.restore(campaign, drain_s_max=drain, accept_ledger=accept_ledger)
 
     restored = run(data, work)
@@ -89,6 +98,8 @@ def recount_command(
         stored = await stores.lifecycle.stored(campaign)
         counted = await recount(None if ledger_only else stores.store, stores.ledger, stored)
         seal, differences = await against_seal(stores.ledger, stored, counted)
+        if not ledger_only:
+            differences += await against_published(stores.store, stores.ledger, stored)
         return counted, seal, [*counted.differences().splitlines(), *differences]
 
     counted, sealed, differences = run(data, work)

@@ -59,8 +59,12 @@ class ServerState(UvicornState):
     def sweep(self, now_s: float) -> None:
         """Close connections on which a request does not arrive in time, or on which no next one comes."""
         for connection, seen in list(self._seen.items()):
-            if seen.phase != connection.phase or seen.cycle is not connection.cycle or connection.flow.read_paused:
+            if seen.phase != connection.phase or seen.cycle is not connection.cycle or _waits_for_us(connection):
                 seen.phase, seen.cycle, seen.since_s = connection.phase, connection.cycle, now_s
+            elif connection.flow.write_paused and connection.flow.read_paused:
+                if now_s - seen.since_s >= self.arrival_s_max:  # it sends more and reads nothing
+                    connection.end()
+                    connection.transport.abort()
             elif connection.phase:
                 if now_s - seen.since_s >= self.arrival_s_max:
                     connection.end()
@@ -78,3 +82,8 @@ class ServerState(UvicornState):
             connection.end()
             connection.transport.abort()  # not after what it has not read
             self.remove(connection)
+
+
+def _waits_for_us(connection: Connection) -> bool:
+    """Whether it is read no further because of an answer that we owe it, and could write."""
+    return connection.flow.read_paused and not connection.flow.write_paused

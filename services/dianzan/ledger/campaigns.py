@@ -103,6 +103,21 @@ class Campaigns:
         with mapped():
             await self._pool.execute(queries()["set_foreign"], campaign.number, found)
 
+    async def claim_comparison(self, campaign: StoredCampaign) -> bool:
+        """Whether a sealed campaign is due to be compared with its seal, by whoever asks."""
+        with mapped():
+            return await self._pool.fetchval(queries()["claim_comparison"], campaign.number) is not None
+
+    async def set_differences(self, campaign: StoredCampaign, number: int) -> None:
+        """Keep how much differed from the seal."""
+        with mapped():
+            await self._pool.execute(queries()["set_differences"], campaign.number, number)
+
+    async def differences(self, campaign: StoredCampaign) -> int:
+        """How much differed from the seal when it was last compared."""
+        with mapped():
+            return int(await self._pool.fetchval(queries()["differences"], campaign.number) or 0)
+
     async def set_swept(self, campaign: StoredCampaign, day: date) -> None:
         """Remember the last window whose marks are gone from the store."""
         with mapped():

@@ -219,10 +219,8 @@ SELECT 0, count(DISTINCT voter) FROM likes WHERE campaign = $1
 ORDER BY 1;
 
 -- name: recount_strays
--- Likes by the counts and by the timeline, and likes of no known candidate, publisher, class ($2) and window ($3).
-SELECT (SELECT coalesce(sum(counts.likes), 0)::bigint FROM counts WHERE counts.campaign = $1),
-    (SELECT coalesce(sum(hours.likes), 0)::bigint FROM hours WHERE hours.campaign = $1),
-    count(*) FILTER (WHERE candidates.candidate IS NULL),
+-- Likes of no known candidate, publisher, class ($2) and window ($3).
+SELECT count(*) FILTER (WHERE candidates.candidate IS NULL),
     count(*) FILTER (WHERE publisher <> 0 AND publishers.number IS NULL),
     count(*) FILTER (WHERE voter_class <> ALL ($2::smallint[])),
     count(*) FILTER (WHERE window_day <> ALL ($3::date[]))
@@ -235,6 +233,14 @@ WHERE likes.campaign = $1;
 -- Voters with more than $2 likes in a window.
 SELECT count(*)
 FROM (SELECT 1 FROM likes WHERE campaign = $1 GROUP BY window_day, voter HAVING count(*) > $2) AS over_quota;
+
+-- name: recount_hours
+-- Likes by which the hours of the timeline differ from the rows, of one instant; $2 is the campaign's time zone.
+SELECT coalesce(sum(abs(coalesce(told.likes, 0) - coalesce(counted.likes, 0))), 0)::bigint
+FROM (SELECT hour, sum(likes) AS likes FROM hours WHERE campaign = $1 GROUP BY hour) AS told
+FULL JOIN (
+    SELECT date_trunc('hour', liked_at, $2) AS hour, count(*) AS likes FROM likes WHERE campaign = $1 GROUP BY 1
+) AS counted USING (hour);
 
 -- name: clear_counts
 DELETE FROM counts WHERE campaign = $1;
@@ -253,6 +259,21 @@ INSERT INTO hours (campaign, hour, shard, likes)
 SELECT likes.campaign, date_trunc('hour', liked_at, rules ->> 'timezone'),
     ('x' || encode(substr(voter, 1, 4), 'hex'))::bit(32)::bigint % $2::bigint AS shard, count(*)
 FROM likes JOIN campaigns ON campaigns.number = likes.campaign WHERE likes.campaign = $1 GROUP BY 1, 2, 3;
+
+-- name: claim_comparison
+-- For one worker, a day after the last time, or ten minutes where something differed then.
+UPDATE seals SET compared_at = now()
+WHERE campaign = $1 AND (
+    compared_at IS NULL
+    OR compared_at < now() - CASE WHEN differences > 0 THEN interval '10 minutes' ELSE interval '1 day' END
+)
+RETURNING campaign;
+
+-- name: set_differences
+UPDATE seals SET differences = $2 WHERE campaign = $1;
+
+-- name: differences
+SELECT differences FROM seals WHERE campaign = $1;
 
 -- name: insert_seal
 INSERT INTO seals (campaign, sealed_at, likes, people, digest, parts) VALUES ($1, $2, $3, $4, $5, $6);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from dianzan.domain.voters import VoterClass
 from dianzan.ledger.errors import mapped
@@ -30,6 +31,9 @@ class Tallies:
         with mapped():
             records = await self._pool.fetch(queries()["hours"], campaign.number)
         return [(record["hour"], record["likes"]) for record in records]
+
+
+TIMELINE: Final = "likes more or less in an hour of the timeline than the rows say"
 
 
 class Recounts:
@@ -78,14 +82,15 @@ class Recounts:
             )
             quota = rules.likes_per_window
             over = await self._pool.fetchval(queries()["recount_over_quota"], number, quota, timeout=READ_ALL_S)
-        counts, hours, candidate, publisher, voter_class, window = record
+            hours = await self._pool.fetchval(queries()["recount_hours"], number, rules.timezone, timeout=READ_ALL_S)
+        candidate, publisher, voter_class, window = record
         return {
             "likes of a candidate that there is not": candidate,
             "likes by a publisher that there is not": publisher,
             "likes of a voter class that is not allowed": voter_class,
             "likes of a window that the rules do not have": window,
             f"voters with more than {quota} likes in a window": over,
-            "likes more or less in the timeline than in the counts": abs(hours - counts),
+            TIMELINE: hours,
         }
 
     async def _per_candidate(self, query: str, campaign: StoredCampaign) -> dict[int, int]:

@@ -91,6 +91,17 @@ class Restorer:
             await self._ledger.campaigns.set_foreign(campaign, found=False)
         return Restored(lost, likes)
 
+    async def differences(self, campaign_id: str) -> tuple[int, int]:
+        """Likes that the store alone counts, and those that only the ledger does, as they are now."""
+        async with self._ledger.campaigns.step(campaign_id) as step:
+            campaign = require(step, campaign_id)
+        self._require_restorable(campaign)
+        ledger, store = await self._both_counts(campaign)
+        return (
+            sum(beyond(store[shard], ledger[shard]) for shard in campaign.shards),
+            sum(beyond(ledger[shard], store[shard]) for shard in campaign.shards),
+        )
+
     async def _recount(self, campaign_id: str) -> None:
         """Count the ledger's rows into its counts; no flush commits meanwhile."""
         async with self._ledger.campaigns.step(campaign_id) as step:

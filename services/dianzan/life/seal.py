@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dianzan.domain.campaign import State
@@ -10,6 +11,7 @@ from dianzan.domain.ranking import ranked
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import Seal, StoredCampaign, Tally
 from dianzan.ledger.step import CampaignStep
+from dianzan.ledger.tallies import TIMELINE
 from dianzan.life.drain import drain
 from dianzan.life.evidence import both_ways_out, foreign_likes
 from dianzan.life.lifecycle import Lifecycle
@@ -95,7 +97,7 @@ class Sealer:
                 "are; then run this again."
             )
         if counted.counts_agree:
-            return f"{said}\nSuch likes were never taken by a vote API: look at them before anything else."
+            return f"{said}\n{_way_out_of_broken_rules(campaign.id, counted.broken)}"
         if likes := await foreign_likes(self._store, self._ledger, campaign):
             return f"{said}\n{_foreign(campaign.id, likes)}"
         if counted.store_is_behind:
@@ -108,3 +110,15 @@ class Sealer:
 
 def _foreign(campaign_id: str, likes: int) -> str:
     return f"Not sealed: the ledger holds {likes} likes that the store never took. {both_ways_out(campaign_id)}"
+
+
+def _way_out_of_broken_rules(campaign_id: str, broken: Sequence[str]) -> str:
+    if all(TIMELINE in line for line in broken):
+        return (
+            "Only the likes by the hour were changed: run dianzan restore "
+            f"{campaign_id} --accept-ledger to count them again; then run this again."
+        )
+    return (
+        "Either such likes were never taken by a vote API, or the rules, classes or publishers in the database are not "
+        "those that they were taken by: look at both before anything else."
+    )

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
+from dianzan.domain.campaign import State
 from dianzan.domain.ranking import ranked
 from dianzan.ledger.ledger import Ledger
 from dianzan.ledger.records import Contents, Seal, StoredCampaign, Tally
 from dianzan.life.recount import Recount
+from dianzan.store.store import Store
 
 FORMAT: Final = "dianzan-seal-1"
 _NOTHING: Final = (0, Tally(0, 0))
@@ -45,6 +47,18 @@ async def against_seal(ledger: Ledger, campaign: StoredCampaign, counted: Recoun
         return None, []
     contents = await ledger.campaigns.contents(campaign)
     return seal, [*_other_numbers(counted, seal), *_changed_parts(campaign.id, contents, seal)]
+
+
+async def against_published(store: Store, ledger: Ledger, campaign: StoredCampaign) -> list[str]:
+    """One line for what the ledger's tables say otherwise than the document by which the vote APIs take likes."""
+    published = await store.documents.read(campaign.id)
+    if published is None or campaign.state is State.draft:
+        return []
+    document = await ledger.campaigns.document(campaign)
+    if published.version != document.version:
+        return [f"version: {document.version} in the ledger, {published.version} published"]
+    parts = ("rules", "candidates", "publishers", "revocations")
+    return [f"{part}: not what is published" for part in parts if getattr(document, part) != getattr(published, part)]
 
 
 def _changed_parts(campaign_id: str, contents: Contents, seal: Seal) -> list[str]:
