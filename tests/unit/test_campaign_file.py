@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,13 @@ def test_a_name_of_a_field_cannot_steer_a_terminal(tmp_path: Path) -> None:
 )
 def test_what_is_no_campaign_file_is_refused_by_one_sentence(content: str | bytes, said: str, tmp_path: Path) -> None:
     assert said in "\n".join(refusal(content, tmp_path))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(CampaignError, match="pipe is no file: give the path of one"):
+        read_rules(tmp_path / "pipe")
 
 
 def test_a_folder_or_an_impossible_path_is_refused(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ Slips = dict[Place, str]
 def start_of(path: Path, bytes_max: int) -> bytes:
     """The first bytes of an operator's file. Raises CampaignError if it cannot be read."""
     try:
-        if path.exists() and not path.is_file():
+        if path.is_fifo() or path.is_socket() or path.is_char_device():  # reading would wait, or never end
             raise CampaignError(f"{path} is no file: give the path of one.")
         with path.open("rb") as file:
             return file.read(bytes_max)
