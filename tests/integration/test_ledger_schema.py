@@ -60,6 +60,7 @@ LIKE = (
 COUNT = "INSERT INTO {table} VALUES ($1, {key}, 0, {likes})"
 PUBLISHER = "INSERT INTO publishers VALUES ({campaign}, {number}, '{code}', '', '{{}}')"
 CHANGE = "INSERT INTO roster_changes VALUES ({campaign}, '2026-11-21', 'c01', 'name', '', '')"
+MINTED = "INSERT INTO minted VALUES ({campaign}, '2026-11-21', 1, 5)"
 REVOKED = "INSERT INTO revocations (campaign, number, reason) VALUES ({campaign}, 1, '')"
 SEAL = "INSERT INTO seals VALUES ({campaign}, now(), 0, 0)"
 SEALED = "INSERT INTO sealed_tallies VALUES ({campaign}, {index}, 1, 0, 0)"
@@ -70,7 +71,7 @@ def _candidate(campaign: str = "$1", index: int = 9, code: str = "c99", kind: st
 
 
 # Constraint -> a row that breaks it and nothing else; $1 is a campaign with a like of candidate 1 by voter a, a count,
-# an hour, an estimate, a publisher, a changed name, a revocation, and a seal.
+# an hour, an estimate, a publisher, a changed name, minted tokens, a revocation, and a seal.
 BREAKS = {
     "campaigns_pkey": "INSERT INTO campaigns (number, id, rules) OVERRIDING SYSTEM VALUE VALUES ($1, 'other', '{}')",
     "campaigns_id_key": "INSERT INTO campaigns (id, rules) SELECT id, '{}' FROM campaigns WHERE number = $1",
@@ -82,6 +83,8 @@ BREAKS = {
     "candidate_code_is_unique_in_its_campaign": _candidate(code="c01"),
     "candidate_index_starts_at_one": _candidate(index=0),
     "candidate_kind_is_known": _candidate(kind="dog"),
+    "minted_campaign_fkey": MINTED.format(campaign="32000"),
+    "minted_pkey": MINTED.format(campaign="$1"),
     "publishers_campaign_fkey": PUBLISHER.format(campaign="32000", number=2, code="radio"),
     "publishers_pkey": PUBLISHER.format(campaign="$1", number=1, code="radio"),
     "publisher_code_is_unique_in_its_campaign": PUBLISHER.format(campaign="$1", number=2, code="paper"),
@@ -110,6 +113,7 @@ async def campaign(ledger: Ledger, sql: Sql) -> StoredCampaign:
     await sql.execute(COUNT.format(table="people_estimates", key=1, likes=1), made.number)
     await sql.execute(PUBLISHER.format(campaign="$1", number=1, code="paper"), made.number)
     await sql.execute(CHANGE.format(campaign="$1"), made.number)
+    await sql.execute(MINTED.format(campaign="$1"), made.number)
     await sql.execute(REVOKED.format(campaign="$1"), made.number)
     await sql.execute(SEAL.format(campaign="$1"), made.number)
     await sql.execute(SEALED.format(campaign="$1", index=1), made.number)

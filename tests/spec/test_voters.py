@@ -70,6 +70,20 @@ async def test_a_renewed_token_keeps_class_and_publisher(new_campaign: NewCampai
     assert [(answer["class"], answer["publisher"]) for answer in answers] == [("device", "bjnews"), ("verified", None)]
 
 
+async def test_how_many_tokens_an_operator_made_is_kept(system: System, campaign: CampaignClient) -> None:
+    def shown() -> int:
+        minted: int = json.loads(system.cli("campaign", "show", campaign.id, "--json").stdout)["minted"]
+        return minted
+
+    assert shown() == 0
+
+    printed = system.cli("token", campaign.id, "--count", "5", "--subject", "a person").stdout
+
+    assert len(printed.split()) == 6
+    assert shown() == 6
+    assert "\ntokens made by operators: 6\n" in system.cli("campaign", "show", campaign.id).stdout
+
+
 # ---- tokens that are no longer taken --------------------------------------------------------------------------------
 
 
@@ -100,6 +114,8 @@ async def test_tokens_of_a_publisher_are_revoked_at_once_and_their_likes_stay(
     assert await honest.statuses("c01") == ["counted"]
     assert_problem(await renew(campaign, bought.token), 401, "token_revoked")
     assert (await campaign.voter("bjnews")).token
+    another = await campaign.http.post(f"{campaign.vote_url}/voters", json={"publisher": "seller"})
+    assert_problem(another, 403, "voter_refused")
 
     async def both() -> bool:
         return await campaign.likes_of("c01") == 2

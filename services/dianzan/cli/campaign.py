@@ -127,16 +127,19 @@ def show(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = False) -> None
     async def work(stores: Stores) -> None:
         stored = await stores.lifecycle.stored(campaign)
         candidates = (await stores.ledger.campaigns.candidates(stored)).values()
+        minted = await stores.ledger.campaigns.minted(stored)
         if json:
-            documents.show(documents.of_campaign(stored, candidates))
+            documents.show(documents.of_campaign(stored, candidates, minted))
         else:
-            _show(stored, candidates)
+            _show(stored, candidates, minted)
 
     run(data, work)
 
 
-def _show(stored: StoredCampaign, candidates: Iterable[Candidate]) -> None:
+def _show(stored: StoredCampaign, candidates: Iterable[Candidate], minted: int) -> None:
     typer.echo(f"state: {stored.state} (version {stored.version})")
+    if minted:
+        typer.echo(f"tokens made by operators: {minted}")
     for name, value in stored.rules.model_dump(mode="json").items():
         typer.echo(harmless(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"))
     rows = [(each.code, each.kind, each.name, each.district, each.category) for each in candidates]

@@ -47,7 +47,7 @@ class RecountDocument(msgspec.Struct):
 class CampaignDocument(msgspec.Struct):
     """What `dianzan campaign show --json` prints; `rules` are the campaign file's fields, defaults filled in.
 
-    `candidates` are the roster's lines.
+    `candidates` are the roster's lines, `minted` the number of tokens that operators have made.
     """
 
     id: str
@@ -55,6 +55,7 @@ class CampaignDocument(msgspec.Struct):
     version: int
     rules: Mapping[str, Any]
     candidates: list[Candidate]
+    minted: int
 
 
 class CampaignSummary(msgspec.Struct):
@@ -111,10 +112,10 @@ def of_recount(campaign: str, counted: Recount, seal: Seal | None, differences: 
     )
 
 
-def of_campaign(stored: StoredCampaign, candidates: Iterable[Candidate]) -> CampaignDocument:
+def of_campaign(stored: StoredCampaign, candidates: Iterable[Candidate], minted: int) -> CampaignDocument:
     """The document of a campaign and its roster."""
     rules = stored.rules.model_dump(mode="json")
-    return CampaignDocument(stored.id, stored.state, stored.version, rules, list(candidates))
+    return CampaignDocument(stored.id, stored.state, stored.version, rules, list(candidates), minted)
 
 
 def of_campaigns(campaigns: Iterable[StoredCampaign]) -> CampaignListDocument:

@@ -31,15 +31,18 @@ def token(
     voter_class: Annotated[VoterClass, typer.Option("--class", parser=class_named)] = VoterClass.device,
     data: Data = DATA_DEFAULT,
 ) -> None:
-    """Print voter tokens, one a line."""
-
-    async def work(stores: Stores) -> Document:
-        return await stores.ledger.campaigns.document(await stores.lifecycle.stored(campaign))
-
-    document = run(data, work)
+    """Print voter tokens, one a line. How many were made is kept, and `dianzan campaign show` tells it."""
     if not subject and not count:
         typer.secho("Name voters with --subject, or ask for random ones with --count.", err=True)
         raise typer.Exit(2)
+
+    async def work(stores: Stores) -> Document:
+        stored = await stores.lifecycle.stored(campaign)
+        document = await stores.ledger.campaigns.document(stored)
+        await stores.ledger.campaigns.keep_minted(stored, voter_class, len(subject or []) + count)
+        return document
+
+    document = run(data, work)
     # Worthless before the campaign opens; made in advance its life begins there.
     made_s = max(int(time.time()), document.rules.opens_ms // 1000)
     subjects = [os.fsencode(name) for name in subject or []] + [os.urandom(16) for _ in range(count)]

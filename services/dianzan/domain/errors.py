@@ -59,6 +59,12 @@ class ClassNotAllowed(ApiError):
     status, code, title = 403, "class_not_allowed", "This kind of voter may not like here"
 
 
+class VoterRefused(ApiError):
+    """The campaign's operators take no likes of voters who come in this way."""
+
+    status, code, title = 403, "voter_refused", "Nobody becomes a voter here in this way"
+
+
 class CampaignUnknown(ApiError):
     """No published campaign has this id."""
 

@@ -88,6 +88,16 @@ class Campaigns:
             records = await self._pool.fetch(queries()["revocations"], campaign.number)
         return [_revocation(record) for record in records]
 
+    async def keep_minted(self, campaign: StoredCampaign, voter_class: VoterClass, tokens: int) -> None:
+        """Keep how many tokens an operator makes, before they are shown."""
+        with mapped():
+            await self._pool.execute(queries()["insert_minted"], campaign.number, voter_class, tokens)
+
+    async def minted(self, campaign: StoredCampaign) -> int:
+        """How many tokens operators have made."""
+        with mapped():
+            return int(await self._pool.fetchval(queries()["minted"], campaign.number))
+
     async def publisher_number(self, campaign: StoredCampaign, code: str) -> int:
         """A publisher's number. Raises CampaignError if the campaign has none of this code."""
         with mapped():

@@ -91,6 +91,12 @@ INSERT INTO roster_changes (campaign, code, field, before, after) VALUES ($1, $2
 SELECT changed_at, code, field, before, after FROM roster_changes
 WHERE campaign = $1 ORDER BY changed_at, code, field;
 
+-- name: insert_minted
+INSERT INTO minted (campaign, voter_class, tokens) VALUES ($1, $2, $3);
+
+-- name: minted
+SELECT coalesce(sum(tokens), 0)::bigint FROM minted WHERE campaign = $1;
+
 -- name: revocations
 -- In the order in which they were made; those that are undone too.
 SELECT revocations.number, voter_class, publisher, extract(epoch FROM made_from)::bigint AS made_from_s,

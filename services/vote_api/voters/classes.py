@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from dianzan.domain.campaign import Document
 from dianzan.domain.codes import folded
-from dianzan.domain.errors import ClassNotAllowed, Closed, NotOpen, TooManyRequests
+from dianzan.domain.errors import ClassNotAllowed, Closed, NotOpen, TooManyRequests, VoterRefused
 from dianzan.domain.voters import Voter, VoterClass
 from dianzan.domain.windows import now_ms
 from dianzan.process import metrics
@@ -66,8 +66,10 @@ def require_given(document: Document, voter_class: VoterClass) -> None:
 
 
 def token_for(document: Document, voter: Voter) -> VoterAnswer:
-    """A voter's token, made now."""
+    """A voter's token, made now. Raises VoterRefused if it would be revoked as it is made."""
     made_s = int(time.time())
+    if any(revocation.covers(voter, made_s) for revocation in document.revocations):
+        raise VoterRefused("This campaign takes no likes of this class, or by this publisher, any more.")
     metrics.TOKENS.labels("given").inc()
     expires_at = datetime.fromtimestamp(made_s + document.rules.token_life_s, UTC)
     publisher = document.publisher_code.get(voter.publisher)

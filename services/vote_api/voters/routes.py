@@ -21,6 +21,7 @@ router = APIRouter()
         errors.TokenInvalid,
         errors.TokenRevoked,
         errors.ClassNotAllowed,
+        errors.VoterRefused,
         errors.CampaignUnknown,
         errors.Closed,
         errors.NotOpen,

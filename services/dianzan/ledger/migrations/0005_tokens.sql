@@ -13,3 +13,12 @@ CREATE TABLE revocations (
     undone_at timestamptz,
     PRIMARY KEY (campaign, number)
 );
+
+-- Tokens that an operator made, which no network's share has bounded.
+CREATE TABLE minted (
+    campaign smallint NOT NULL REFERENCES campaigns (number),
+    minted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    voter_class smallint NOT NULL,
+    tokens integer NOT NULL,
+    PRIMARY KEY (campaign, minted_at)
+);
