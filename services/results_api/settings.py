@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -11,8 +12,15 @@ from dianzan.process.settings import Proxies, Settings
 
 
 def _public_address(url: str) -> str:
+    advice = "write https://HOST or https://HOST:PORT, or :PORT for that port of the page's own host"
+    if not url.isascii():
+        raise ValueError(f"{advice}; a name in Chinese is written as browsers ask for it, xn--…")
     if not re.fullmatch(r"|:\d{1,5}|https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?", url):
-        raise ValueError("write https://HOST or https://HOST:PORT, or :PORT for that port of the page's own host")
+        raise ValueError(advice)
+    try:
+        _ = urlsplit(url if url.startswith("http") else f"http://host{url}").port
+    except ValueError as error:
+        raise ValueError(f"{advice} ({error})") from error
     return url
 
 

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +88,10 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine() -> Iterator[Machine]:
     """A machine on which only PostgreSQL runs, as Debian leaves it after the installation."""
-    root = tmp_path_factory.mktemp("machine")
+    root = Path(tempfile.mkdtemp(prefix="dianzan-machine-"))  # pytest's folders are closed to PostgreSQL's user
     root.chmod(0o755)
-    for parent in root.parents[:2]:
-        parent.chmod(0o755)  # PostgreSQL is another user
     found = Machine(root, {port: free_port() for port in PORTS})
     shutil.copytree(ROOT / "deploy", root / "repository/deploy")
     for path in (root / "repository/deploy").rglob("*.*"):
@@ -107,6 +106,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     _cluster(found)
     yield found
     _end(root)
+    shutil.rmtree(root)
 
 
 def _cluster(machine: Machine) -> None:

@@ -368,7 +368,21 @@ def test_what_is_written_as_csv_is_read_back(
     # A Chinese header tells the two apart; under an English one a lone name such as 模, or José, could be either.
     writer.writerow(CHINESE_COLUMNS if encoding in ("utf-8", "gb18030") else COLUMNS)
     writer.writerows(dataclasses.astuple(candidate) for candidate in roster)
-    assert read_roster("a.csv", file.getvalue().encode(encoding)) == roster
+    data = file.getvalue().encode(encoding)
+    # What may be another encoding is asked about, and never read as something else.
+    assert _read_or_asked(data) in (roster, None)
+
+
+MAY_BE_ANOTHER = ("is neither UTF-8 nor GBK: line", "has hardly a common character", "is in GBK, and the rest in UTF-8")
+
+
+def _read_or_asked(data: bytes) -> list[Candidate] | None:
+    try:
+        return list(read_roster("a.csv", data))
+    except RosterError as error:
+        if any(reason in str(error) for reason in MAY_BE_ANOTHER):
+            return None
+        raise
 
 
 def read_or_refuse(data: bytes) -> None:

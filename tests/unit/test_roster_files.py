@@ -80,6 +80,26 @@ def test_a_name_alone_under_an_english_header_is_read_as_it_was_written(name: st
 
 
 @pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("编号,姓名\na1,Muñoz\n".encode("cp1252", "replace"), "line 2 would be"),
+        ("code,name\na1,Björn Böhm\n".encode("cp1252"), "it is neither UTF-8 nor GBK: line 2 would be"),
+        ("code,name\na1,田中太郎\n".encode("shift-jis"), "hardly a common character"),
+        ("编号,姓名\na1,何小满\n".encode() + "a2,谢伟\n".encode("gbk"), "line 3 is in GBK, and the rest in UTF-8"),
+        ("编号,姓名\n".encode("gbk") + "a1,何小满\n".encode(), "line 2 is in UTF-8, and another line is not"),
+    ],
+)
+def test_a_file_in_another_encoding_is_not_read_as_gbk(data: bytes, said: str) -> None:
+    assert said in refusal(data)
+
+
+@pytest.mark.parametrize("name", ["A队", "小Q", "䶮国", "欧阳娜娜", "喆喆"])
+def test_a_name_in_gbk_is_read(name: str) -> None:
+    data = f"编号,姓名,区县\na1,{name},东城区\n".encode("gb18030")
+    assert [each.name for each in read_roster("a", data).candidates] == [name]
+
+
+@pytest.mark.parametrize(
     "data",
     ["code,name\nk1,A谢伟\n".encode("gbk"), "code,name\nk1,Jean · Paul\n".encode(), "code,name\nk1,é·Иван\n".encode()],
     ids=["Chinese beside a letter", "a lone dot", "two scripts"],
@@ -175,6 +195,13 @@ def test_a_number_of_more_digits_than_a_spreadsheet_keeps_is_refused() -> None:
         (1234, "#,##0", None),
         (0.5, "0%", None),
         (10**15, "0", None),
+        (123, "[DBNum1][$-804]General", None),
+        (123, "[Red]0", "123"),
+        (123, ";;;", None),
+        (1.5, "0", None),
+        (-5, "0;(0)", None),
+        (-5, "0;;", None),
+        (0, "0;-0;", None),
     ],
 )
 def test_a_number_is_taken_as_it_is_shown_or_refused(number: float, number_format: str, code: str | None) -> None:
@@ -186,6 +213,47 @@ def test_a_number_is_taken_as_it_is_shown_or_refused(number: float, number_forma
         assert "line 2, column 编号: is " in refusal(data)
     else:
         assert [each.code for each in read_roster("a", data).candidates] == [code]
+
+
+@pytest.mark.parametrize(
+    ("number_format", "taken"),
+    [("General", True), ("@", True), ("0", True), ("0;-0;0;@", True), (";;;", False), ('@"同志"', False)],
+)
+def test_a_text_is_taken_as_it_is_shown_or_refused(number_format: str, taken: bool) -> None:
+    def shown(sheet: Worksheet) -> None:
+        sheet["B2"].number_format = number_format
+
+    data = book(HEAD, ["a1", "谢伟"], change=shown)
+    if taken:
+        assert [each.name for each in read_roster("a", data).candidates] == ["谢伟"]
+    else:
+        assert "line 2, column 姓名: is a text shown as" in refusal(data)
+
+
+@pytest.mark.parametrize("size", ["0", "0.0"])
+def test_rows_and_columns_without_a_size_are_hidden(size: str) -> None:
+    data = book(HEAD, ["a1", "何小满", "x"], ["a2", "陆一鸣", "y"])
+    assert "line 3: is a hidden row" in refusal(with_sheet(data, '<row r="3"', f'<row ht="{size}" r="3"'))
+    columns = f'<cols><col min="3" max="3" width="{size}"/></cols><sheetData>'
+    assert "is in a hidden column" in refusal(with_sheet(data, "<sheetData>", columns))
+
+
+def test_rows_that_are_hidden_unless_shown_are_refused() -> None:
+    data = book(HEAD, ["a1", "何小满"])
+    assert "its rows are hidden unless shown" in refusal(
+        with_sheet(data, "<sheetFormatPr ", '<sheetFormatPr zeroHeight="1" ')
+    )
+
+
+def test_a_zero_that_stands_for_a_formula_never_computed_is_refused() -> None:
+    """As XlsxWriter writes it: 0 in each, and word in the workbook that all is to be computed when it is opened."""
+    data = with_sheet(
+        book(HEAD, ["a1", "何小满", '=IF(A2="a1","东城区","x")', "x"]),
+        '<f>IF(A2="a1","东城区","x")</f><v /></c>',
+        '<f>IF(A2="a1","东城区","x")</f><v>0</v></c>',
+    )
+    assert b'fullCalcOnLoad="1"' in zipfile.ZipFile(io.BytesIO(data)).read("xl/workbook.xml")
+    assert "line 2, column 区县: holds a formula that was never computed" in refusal(data)
 
 
 def test_a_fraction_has_the_digits_that_are_shown() -> None:

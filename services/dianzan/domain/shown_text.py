@@ -14,6 +14,9 @@ _IN_LONG_TEXTS: Final = frozenset("\n\t")
 _BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # They join letters of several scripts and parts of one picture: a name may need them.
 _JOINERS: Final = frozenset("\u200c\u200d")
+_SELECTORS: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))
+_FLAG: Final = "\U0001f3f4"  # which letters of tags follow, to name a part of a country
+MARKS_MAX: Final = 4
 _SUBDIVISION_FLAGS: Final = range(0xE0020, 0xE0080)
 _UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Mn", "Me", "Zl", "Zp", "Zs"})
 # Letters and signs by their category, and blank in every font.
@@ -25,14 +28,31 @@ def fault_of(text: str, *, long: bool = False) -> str | None:
 
     A `long` text may have line breaks and tabs. An empty text is for the caller to judge.
     """
-    for char in text:
+    marks, is_seen = 0, any(map(is_visible, text))
+    for place, char in enumerate(text):
+        marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
+        if marks > MARKS_MAX:
+            return f"has more than {MARKS_MAX} marks on one letter; type the text again without them"
+        if is_seen and not long and _acts_unseen(text, place):
+            return f"has the invisible character U+{ord(char):04X}; type the text again without it"
         if char in _LINE_BREAKS and not (long and char in _IN_LONG_TEXTS):
             return f"has a line break or a tab (U+{ord(char):04X}); write it on one line"
         if _is_hidden(char, long=long):
             return f"has the invisible character U+{ord(char):04X}; type the text again without it"
-    if text and not any(is_visible(char) for char in text):
+    if text and not is_seen:
         return "has no character that can be seen; type it again"
     return None
+
+
+def _acts_unseen(text: str, place: int) -> bool:
+    """Whether a character of a short text shows nothing there, so that two names look alike."""
+    char, before = text[place], text[place - 1] if place else ""
+    if char == "\u034f" or char in _BLANK_LETTERS:
+        return True
+    if char in _JOINERS or char in _SELECTORS:
+        # Between the parts of a picture, and in scripts that join their letters; Chinese and Latin do not.
+        return not before or before.isascii() or unicodedata.name(before, "").startswith(("CJK", "LATIN", "HANGUL"))
+    return ord(char) in _SUBDIVISION_FLAGS and _FLAG not in text[:place]
 
 
 def is_visible(char: str) -> bool:

@@ -36,6 +36,7 @@ class SheetMarks:
     hidden_rows: set[int] = field(default_factory=set)
     hidden_columns: set[int] = field(default_factory=set)  # columns count from 0
     not_computed: dict[int, list[int]] = field(default_factory=dict)  # row -> columns
+    zero_is_no_result: bool = False  # the program that wrote the file left all computing to the next one
     merges: dict[int, list[_Merge]] = field(default_factory=dict)  # first row -> those that begin there
     _open: list[_Merge] = field(default_factory=list)
 
@@ -66,9 +67,9 @@ class SheetMarks:
         return _WIDE if any(merge.is_wide and merge.text != "" for merge in self._open) else None
 
 
-def read_marks(source: IO[bytes]) -> SheetMarks:
+def read_marks(source: IO[bytes], *, zero_is_no_result: bool = False) -> SheetMarks:
     """The marks of a sheet's XML, one pass over it."""
-    marks = SheetMarks()
+    marks = SheetMarks(zero_is_no_result=zero_is_no_result)
     row = 0
     for event, element in ElementTree.iterparse(source, events=("start", "end")):  # noqa: S314 bounded when unpacked
         name = element.tag.rpartition("}")[2]
@@ -78,7 +79,9 @@ def read_marks(source: IO[bytes]) -> SheetMarks:
         elif name == "row":
             _note_row(marks, row, element)
             element.clear()
-        elif name == "col" and element.get("hidden") in _TRUE:
+        elif name == "sheetFormatPr" and element.get("zeroHeight") in _TRUE:
+            raise RefusedError(f"its rows are hidden unless shown one by one; show all rows, or {SAVE_AS}")
+        elif name == "col" and (element.get("hidden") in _TRUE or _is_zero(element.get("width"))):
             last = min(int(element.get("max", 1)), COLUMNS_MAX)
             marks.hidden_columns.update(range(int(element.get("min", 1)) - 1, last))
         elif name == "mergeCell" and (merge := _merge(element.get("ref", ""))) and merge.column < COLUMNS_MAX:
@@ -87,7 +90,7 @@ def read_marks(source: IO[bytes]) -> SheetMarks:
 
 
 def _note_row(marks: SheetMarks, row: int, element: Any) -> None:
-    if element.get("hidden") in _TRUE:
+    if element.get("hidden") in _TRUE or _is_zero(element.get("ht")):
         marks.hidden_rows.add(row)
     column = -1
     for cell in element:
@@ -97,8 +100,13 @@ def _note_row(marks: SheetMarks, row: int, element: Any) -> None:
             raise RefusedError(f"line {row} has a value beyond its column {COLUMNS_MAX}; {COLUMNS_MAX} are read")
         values = {part.tag.rpartition("}")[2]: part.text for part in cell}
         # A formula that was computed to an empty text has the type str.
-        if "f" in values and not values.get("v") and cell.get("t") != "str":
+        none = ("", None, "0") if marks.zero_is_no_result else ("", None)
+        if "f" in values and values.get("v") in none and cell.get("t") != "str":
             marks.not_computed.setdefault(row, []).append(column)
+
+
+def _is_zero(size: str | None) -> bool:
+    return size is not None and re.fullmatch(r"0(\.0*)?", size) is not None
 
 
 def _merge(reference: str) -> _Merge | None:

@@ -38,8 +38,12 @@ _OTHER_ARCHIVES = {
 }
 _STRICT = b"http://purl.oclc.org/ooxml/"
 # What a number format holds beside digits that changes nothing to be seen: colours, and blanks as wide as a sign.
-_FORMAT_TRIMMINGS = re.compile(r";.*|\[[^\]]*\]|_.|\\ ", re.DOTALL)
-_SHOWN_AS_STORED = re.compile(r"General|@|#?0*", re.IGNORECASE)
+_COLOURS = r"\[(?:black|blue|cyan|green|magenta|red|white|yellow|color\d+)\]"
+_FORMAT_TRIMMINGS = re.compile(rf"{_COLOURS}|_.|\\ ", re.IGNORECASE | re.DOTALL)
+_SHOWN_AS_STORED = re.compile(r"General|@|#|#?0+", re.IGNORECASE)
+_FRACTION_SHOWN = re.compile(r"General|@", re.IGNORECASE)
+# XlsxWriter and others write 0 as every formula's value, and ask the next program to compute them.
+_LEFT_TO_COMPUTE = re.compile(rb"""fullCalcOnLoad\s*=\s*["'](?:1|true)["']""")
 
 
 def workbook_rows(data: bytes, is_header: IsHeader) -> list[Row]:
@@ -111,7 +115,9 @@ def _first_sheet(file: io.BytesIO, is_header: IsHeader) -> list[Row]:
                     f"the sheet {quoted(sheet.title)} also holds a roster; put all candidates on the first sheet"
                 )
         with sheets[0]._get_source() as source:
-            marks = read_marks(source)
+            marks = read_marks(
+                source, zero_is_no_result=_LEFT_TO_COMPUTE.search(_part(file, "xl/workbook.xml")) is not None
+            )
         return bounded(_sheet_rows(sheets[0].iter_rows(1, None, 1), marks))
 
 
@@ -135,7 +141,35 @@ def _cell_text(cell: ReadOnlyCell | EmptyCell) -> str | Unreadable:
         return str(value).upper()
     if isinstance(value, int | float):
         return _number_text(value, str(cell.number_format))
-    return str(value).replace("_x000D_", "")  # how Excel stores the first half of a Windows line end
+    return _text(str(value), str(cell.number_format))
+
+
+def _text(value: str, number_format: str) -> str | Unreadable:
+    if not _shows_text(number_format):
+        return Unreadable(
+            f"is a text shown as {quoted(number_format)}; set the column's format to Text and type what is to be seen"
+        )
+    return value.replace("_x000D_", "")  # how Excel stores the first half of a Windows line end
+
+
+def _section(number_format: str, value: float) -> str:
+    """The part of a format for a number of this sign: one for all, or positive; negative; zero; text."""
+    parts = number_format.split(";")
+    if value < 0 and len(parts) > 1:
+        return parts[1]
+    return parts[2] if value == 0 and len(parts) > 2 else parts[0]
+
+
+def _shows_text(number_format: str) -> bool:
+    """Whether a text stands there as it is: formats without a place for text, or with @ alone."""
+    parts = number_format.split(";")
+    of_text = parts[3] if len(parts) > 3 else number_format if "@" in number_format and len(parts) == 1 else "@"
+    return _FORMAT_TRIMMINGS.sub("", of_text).lower() in ("@", "general")
+
+
+def _part(file: io.BytesIO, name: str) -> bytes:
+    with zipfile.ZipFile(file) as archive:
+        return archive.read(name) if name in archive.namelist() else b""
 
 
 def _number_text(value: float, number_format: str) -> str | Unreadable:
@@ -145,8 +179,9 @@ def _number_text(value: float, number_format: str) -> str | Unreadable:
             "is a number of more than 15 digits, of which a spreadsheet keeps 15; set the column's format to Text and "
             "type it again"
         )
-    plain_format = _FORMAT_TRIMMINGS.sub("", number_format)
-    if not _SHOWN_AS_STORED.fullmatch(plain_format):
+    plain_format = _FORMAT_TRIMMINGS.sub("", _section(number_format, value))
+    shown = _SHOWN_AS_STORED if float(value).is_integer() else _FRACTION_SHOWN
+    if not shown.fullmatch(plain_format):
         return Unreadable(
             f"is the number {value} shown as {quoted(number_format)}; set the column's format to Text and type what is "
             "to be seen"
