@@ -6,6 +6,10 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 -c con
 NO_PYPI := echo "The first run needs PyPI: is there a network, and a mirror or proxy if yours wants one? $(VENV)/pip.log says more."; exit 1
 WEB := services/results_api/web tests/web
 
+# What a test or a bench asks is on this machine: no proxy is asked for it.
+export no_proxy := 127.0.0.1,localhost,::1
+export NO_PROXY := $(no_proxy)
+
 # Containers often set it; without bytecode every process of the tests would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -109,6 +109,7 @@ async def test_a_like_whose_every_answer_was_lost_is_found_again(visit: Visit, c
     await visit.candidate("c01").expect_state("liked")
     await expect(visit.candidate("c01").said).to_have_text("点赞成功：候选人1")
     await expect(visit.card("c01").locator(".receipt code")).not_to_be_empty()
+    await expect(visit.page.locator("#remaining dd")).to_have_text("2")
     assert await published(campaign, "c01") == 1
 
 
@@ -311,8 +312,70 @@ async def test_a_token_that_has_expired_is_renewed_and_its_voter_stays_one(
     await visit.candidate("c02").like()
 
     kept = await visit.page.evaluate("(name) => localStorage.getItem(name)", name)
-    assert kept not in (token, old)
+    assert kept != old
     assert key.read_token(kept, 0) == key.read_token(token, 0)
+
+
+async def test_a_like_is_told_of_whom_it_was_for_though_a_router_has_gone_on(
+    visit: Visit, campaign: CampaignClient, media_site: MediaSite
+) -> None:
+    answer_now = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await answer_now.wait()
+        await route.continue_()
+
+    await visit.page.route("**/likes", late)
+    tag = f'<dianzan-like candidate="c01" campaign="{campaign.id}"></dianzan-like>'
+    page = await _article(visit, media_site, campaign, tag)
+    button = page.locator("dianzan-like")
+    await page.evaluate("document.addEventListener('dianzan-liked', (event) => { window.told = event.detail; })")
+    await button.locator("button").click()
+    await visit.posted(LIKES, 1)
+
+    await button.evaluate("(element) => element.setAttribute('candidate', 'c02')")
+    answer_now.set()
+    await page.wait_for_function("window.told")
+
+    assert (await page.evaluate("window.told"))["candidate"] == "c01"
+    await expect(button.get_by_role("status")).to_have_text("")
+    await expect(button.locator("button")).to_have_attribute("data-state", "idle")
+
+
+OLDER = {
+    "no AbortSignal.timeout": "delete AbortSignal.timeout",
+    "no locks": "Object.defineProperty(navigator, 'locks', { value: undefined })",
+    "channels blocked": "BroadcastChannel = class { constructor() { throw new DOMException('', 'SecurityError'); } }",
+    "no channels": "delete window.BroadcastChannel",
+    "storage that is full": "Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError'); }",
+}
+
+
+@pytest.mark.parametrize("missing", OLDER)
+async def test_a_first_like_counts_in_a_browser_that_lacks_something(
+    visit: Visit, campaign: CampaignClient, missing: str
+) -> None:
+    await visit.page.add_init_script(OLDER[missing])
+    await visit.open(campaign)
+
+    await visit.candidate("c01").like()
+    await visit.candidate("c02").like()
+
+    assert visit.posts(VOTERS) == 1
+
+
+async def test_a_button_without_a_candidate_is_locked_and_asks_for_nothing(
+    visit: Visit, campaign: CampaignClient, media_site: MediaSite
+) -> None:
+    tag = f'<dianzan-like campaign="{campaign.id}"></dianzan-like>'
+    page = await _article(visit, media_site, campaign, tag)
+    button = page.locator("dianzan-like")
+
+    await expect(button.locator("button")).to_have_attribute("data-state", "locked")
+    await button.locator("button").click(force=True)
+
+    await expect(button.get_by_role("status")).to_have_text("没有这位候选人")
+    assert (visit.posts(VOTERS), visit.posts(LIKES)) == (0, 0)
 
 
 async def test_what_is_copied_of_a_receipt_is_the_receipt(new_visit: NewVisit, campaign: CampaignClient) -> None:

@@ -82,7 +82,9 @@ async def test_a_campaign_goes_from_a_file_to_likes_by_four_commands(
 ) -> None:
     created = system.cli("campaign", "create", write_rules(id="by-hand", opens="2026-01-01", timezone="Asia/Shanghai"))
     imported = system.cli("campaign", "import-candidates", "by-hand", roster_file(tmp_path, "a.csv", ROSTER))
-    published = system.cli("campaign", "publish", "by-hand")
+    asked = system.cli("campaign", "publish", "by-hand", check=False)
+    assert (asked.returncode, "run this again with --yes" in asked.stderr) == (1, True), "it opened in January"
+    published = system.cli("campaign", "publish", "by-hand", "--yes")
     shown = json.loads(system.cli("campaign", "show", "by-hand", "--json").stdout)
 
     assert created.stdout.startswith("Created by-hand.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -163,10 +163,19 @@ def changes_command(campaign: Id, data: Data = DATA_DEFAULT, *, json: Json = Fal
 
 
 @app.command()
-def publish(campaign: Id, data: Data = DATA_DEFAULT) -> None:
-    """Take likes from `opens` on. Again changes nothing; an interrupted one is completed."""
+def publish(campaign: Id, data: Data = DATA_DEFAULT, *, yes: Yes = False) -> None:
+    """Take likes from `opens` on. Again changes nothing; an interrupted one is completed.
+
+    Asks where `opens` lies more than a day back, as in a file of last year.
+    """
 
     async def work(stores: Stores) -> None:
+        stored = await stores.lifecycle.stored(campaign)
+        now = datetime.now(UTC)
+        since = now - stored.rules.opens
+        if stored.state is State.draft and since > timedelta(days=1) and stored.rules.closes > now:
+            opened = f"`opens` of {campaign} is {moment(stored.rules.opens, stored.rules)}, {since.days:,} days ago"
+            require_agreement(f"{opened}: it takes likes at once. Publish it?", yes=yes)
         document = await stores.lifecycle.publish(campaign)
         times = " to ".join(moment(at, document.rules) for at in (document.rules.opens, document.rules.closes))
         typer.echo(

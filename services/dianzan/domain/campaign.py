@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -54,6 +55,7 @@ Paragraphs = Annotated[str, StringConstraints(strip_whitespace=True, max_length=
 VoterClassName = Annotated[str, AfterValidator(_known_class)]
 # Strict, or a date written as the number 20261104 would be read as seconds since 1970.
 Instant = Annotated[AwareDatetime, Field(strict=True)]
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 YEAR_FIRST, YEAR_LAST = 2000, 2199  # beyond them a slip of the pen, and days that the calendar or the ledger lacks
 
 
@@ -209,6 +211,8 @@ class Rules(BaseModel):
 
 def _in_zone(value: Any, zone: Any) -> Any:
     if isinstance(value, str):
+        if not _MOMENT.fullmatch(value):
+            return value  # fromisoformat reads weeks too, and 2026-12-20-08:00 as a time of day
         try:
             value = datetime.fromisoformat(value)
         except ValueError:

@@ -139,7 +139,7 @@ export class DianzanLike extends HTMLElement {
     for (const name of ["campaign", "candidate"]) {
       if (!this.getAttribute(name)) console.error(`dianzan-like: the attribute ${name} is missing`, this);
     }
-    if (!this.getAttribute("campaign")) return this.lock();
+    if (!this.getAttribute("campaign") || !this.getAttribute("candidate")) return this.lock();
     this.joined = this.voter;
     this.tally.onChange.add(this.render);
     if (this.getAttribute("counts") !== "given") this.tally.watch(this);
@@ -147,7 +147,7 @@ export class DianzanLike extends HTMLElement {
     this.render();
   }
 
-  /** A button of no campaign at all: it is there, and says so. */
+  /** A button of no campaign or no candidate at all: it is there, and says so. */
   lock() {
     this.word.textContent = this.words.idle;
     this.button.dataset.state = "locked";
@@ -232,7 +232,7 @@ export class DianzanLike extends HTMLElement {
 
   async tap() {
     const { state, words } = this;
-    if (!this.joined) return this.say(words.no_campaign);
+    if (!this.joined) return this.say(this.getAttribute("campaign") ? words.unknown : words.no_campaign);
     if (state === "pending" || Date.now() - this.answeredMs < doubleTapMsMax) return;
     if (state === "liked") this.tell({ status: "already_liked", mine: false });
     else if (state === "locked") this.say(words[this.locked || "closed"]);
@@ -240,15 +240,18 @@ export class DianzanLike extends HTMLElement {
   }
 
   async like() {
-    this.say("");
+    const { candidate } = this; // a router may change it before the answer is there
+    /** @param {string} text */
+    const say = (text) => { if (this.candidate === candidate) this.say(text); };
+    say("");
     const publisher = this.getAttribute("publisher") || location.hostname;
-    const waited = setTimeout(() => this.say(this.words.waiting), waitMsMax);
+    const waited = setTimeout(() => say(this.words.waiting), waitMsMax);
     try {
-      this.answer(await this.voter.like(this.candidate, publisher, () => this.say(this.words.retrying)));
+      this.answer(await this.voter.like(candidate, publisher, () => say(this.words.retrying)), candidate);
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal;
-      this.say(refusalSaid(refusal, this.words));
-      if (refusal.maybeDone) this.settle(this.candidate, refusal);
+      say(refusalSaid(refusal, this.words));
+      if (refusal.maybeDone) this.settle(candidate, refusal);
     } finally {
       clearTimeout(waited);
     }
@@ -263,16 +266,21 @@ export class DianzanLike extends HTMLElement {
     await this.voter.settle();
     if (this.candidate !== candidate || this.state === "pending") return; // the voter has gone on meanwhile
     const receipt = this.voter.liked.get(candidate);
-    if (receipt) this.answer({ status: "already_liked", receipt, mine: true });
+    if (receipt) this.answer({ status: "already_liked", receipt, mine: true }, candidate);
     else this.say(refusalSaid({ ...refusal, maybeDone: false }, this.words));
   }
 
-  /** @param {Answer} answer */
-  answer({ status, receipt, mine }) {
-    this.answeredMs = Date.now();
-    this.tell({ status, mine });
+  /**
+   * @param {Answer} answer
+   * @param {string} candidate whom it is about; the button may be another's by now
+   */
+  answer({ status, receipt, mine }, candidate) {
+    if (this.candidate === candidate) {
+      this.answeredMs = Date.now();
+      this.tell({ status, mine });
+    }
     if (status !== "counted" && status !== "already_liked") return;
-    const detail = { candidate: this.candidate, receipt, status };
+    const detail = { candidate, receipt, status };
     this.dispatchEvent(new CustomEvent("dianzan-liked", { detail, bubbles: true, composed: true }));
   }
 

@@ -103,7 +103,7 @@ export class Tally {
   /** One fetch for all watched buttons, and only while somebody can see one of them. */
   async poll() {
     clearTimeout(this.timer);
-    if (this.fetching || this.phase === "sealed" || this.missing || document.hidden || this.onScreen.size === 0) return;
+    if (this.fetching || this.phase === "sealed" || document.hidden || this.onScreen.size === 0) return;
     if (this.nextPollMs > Date.now()) {
       this.timer = setTimeout(() => this.poll(), this.nextPollMs - Date.now());
       return;
@@ -124,6 +124,7 @@ export class Tally {
         this.take(code, likes);
       }
       this.pollGapMs = limits.pollMsEvery;
+      this.missing = false;
       this.changed();
     } catch (refusal) {
       if (refusal instanceof Refusal && refusal.status === 404) return this.miss();
@@ -145,7 +146,10 @@ export class Tally {
     this.turnTimer = setTimeout(() => { this.follow(rules); this.changed(); }, waits[0]);
   }
 
+  /** It may be published later, as a tag may be placed before: asked again seldom. */
   miss() {
+    this.pollGapMs = limits.pollMsMax;
+    if (this.missing) return;
     this.missing = true;
     console.error(`dianzan-like: there is no campaign ${this.campaign}`);
     this.changed();

@@ -51,14 +51,17 @@ function voteRoot() {
 function alone(name, work) {
   if (!navigator.locks) return work();
   return new Promise((resolve, reject) => {
+    const waiting = new AbortController(); // AbortSignal.timeout is four years younger than locks
+    const timer = setTimeout(() => waiting.abort(), lockMsMax);
     let begun = false;
     const begin = async () => {
       begun = true;
+      clearTimeout(timer);
       await work().then(resolve, reject);
       // What was stored reaches other tabs, which are other processes, some while later.
       await new Promise((release) => { setTimeout(release, storedMsMax); });
     };
-    navigator.locks.request(name, { signal: AbortSignal.timeout(lockMsMax) }, begin).catch(() => {
+    navigator.locks.request(name, { signal: waiting.signal }, begin).catch(() => {
       if (!begun) work().then(resolve, reject); // not waited for any longer, or a sandbox that may not lock
     });
   });
@@ -68,8 +71,11 @@ function alone(name, work) {
 const storage = {
   /** @type {Map<string, string>} */
   memory: new Map(),
+  /** @type {Set<string>} */
+  unwritten: new Set(), // what is stored under these is older than what is remembered
   /** @param {string} key */
   read(key) {
+    if (this.unwritten.has(key)) return this.memory.get(key) || null;
     try {
       return localStorage.getItem(key) || this.memory.get(key) || null;
     } catch {
@@ -84,8 +90,9 @@ const storage = {
     this.memory.set(key, value);
     try {
       localStorage.setItem(key, value);
+      this.unwritten.delete(key);
     } catch {
-      // blocked or full: the token lives as long as the page
+      this.unwritten.add(key); // blocked or full: the token lives as long as the page
     }
   },
   /** @param {string} key */
@@ -98,6 +105,18 @@ const storage = {
     }
   },
 };
+
+/**
+ * Null where there is none, or where it is blocked as storage is.
+ * @param {string} name
+ */
+function channel(name) {
+  try {
+    return new BroadcastChannel(name);
+  } catch {
+    return null;
+  }
+}
 
 /**
  * After a pause, or at once when the network is back.
@@ -138,9 +157,8 @@ export class Voter {
 
   /** The other tabs of this site: one knows what another did. */
   joinTabs() {
-    if (!("BroadcastChannel" in globalThis)) return null;
-    const tabs = new BroadcastChannel(this.key);
-    tabs.addEventListener("message", ({ data }) => {
+    const tabs = channel(this.key);
+    tabs?.addEventListener("message", ({ data }) => {
       this.liked.set(data.candidate, data.receipt);
       this.allow(data);
       this.changed();
@@ -176,8 +194,19 @@ export class Voter {
   /** Reads it again, after a like without an answer; done when it is known. */
   async settle() {
     await this.reading;
+    const known = new Set(this.liked.keys());
+    this.remaining = null; // so that it is taken: nothing is on its way
     this.reading = this.readMine();
     await this.reading;
+    for (const [candidate, receipt] of this.liked) if (!known.has(candidate)) this.tellTabs(candidate, receipt);
+  }
+
+  /**
+   * @param {string} candidate
+   * @param {string} receipt
+   */
+  tellTabs(candidate, receipt) {
+    this.tabs?.postMessage({ candidate, receipt, remaining: this.remaining, resets_at: this.resetsAt });
   }
 
   /** Asks until it is answered, however long the vote API is away. */
@@ -340,9 +369,9 @@ export class Voter {
     if (status === "counted") this.tally.promise(candidate, shownBefore);
     if (status === "counted" || status === "already_liked") {
       this.liked.set(candidate, String(receipt));
-      this.tabs?.postMessage({ candidate, receipt, remaining: answer.remaining, resets_at: answer.resets_at });
     }
     this.allow(answer);
+    if (this.liked.has(candidate)) this.tellTabs(candidate, String(this.liked.get(candidate)));
     // The answer to the first try can get lost; then the retry's already_liked is this very like.
     return { status, receipt, mine: status === "counted" || (retried && status === "already_liked") };
   }

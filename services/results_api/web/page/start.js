@@ -54,12 +54,13 @@ function translate({ language, words }) {
 /**
  * @param {CampaignSummary[]} campaigns
  * @param {string | null} shown
+ * @param {Texts} texts
  */
-function showOthers(campaigns, shown) {
+function showOthers(campaigns, shown, { language }) {
   const others = campaigns.filter((each) => each.id !== shown);
   by("others").hidden = others.length === 0;
   by("others").querySelector("ul")?.replaceChildren(...others.map((each) => {
-    const link = element("a", "", each.title);
+    const link = element("a", "", (language === "en" && each.title_en) || each.title);
     link.href = pathOf(each.id);
     return element("li", "", link);
   }));
@@ -69,7 +70,7 @@ function showOthers(campaigns, shown) {
 async function open(texts) {
   const campaigns = await readCampaigns();
   const id = location.pathname === "/" ? firstOf(campaigns, nowMs()) : campaignIn(location.pathname);
-  showOthers(campaigns, id);
+  showOthers(campaigns, id, texts);
   if (!id) return tellTrouble(campaigns.length ? texts.words.noPage : texts.words.noneYet, texts);
   const [campaign, results] = await Promise.all([readCampaign(id), readFirstResults(id), customElements.whenDefined("dianzan-like")]);
   const page = new Page(campaign, results, texts);
