@@ -23,12 +23,18 @@ class SystemFailed(Exception):
     """The system could not be started, reached or asked; the text says which and shows what it printed."""
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback port that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody uses at this moment, and that was not given here before."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def own_environment(settings: Mapping[str, str]) -> dict[str, str]:

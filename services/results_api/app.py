@@ -53,6 +53,7 @@ def create_app(settings: ResultsSettings) -> App:
     )
     for kind in (ApiError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, problem.handler(Response))
+    app.add_exception_handler(HTTPException, pages.or_no_page(problem.handler(Response)))
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     return Strict(ReadRoutes(app))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Awaitable, Callable
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
@@ -14,6 +16,8 @@ from starlette.types import Scope
 
 from dianzan.http import headers
 from results_api.state import ResultsState
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 router = APIRouter(include_in_schema=False)
 
@@ -88,6 +92,19 @@ async def icon() -> FileResponse:
 async def robots() -> PlainTextResponse:
     """Pages may be found, documents need not be."""
     return PlainTextResponse(ROBOTS, headers=FILE_HEADERS)
+
+
+def or_no_page(otherwise: Handler) -> Handler:
+    """People who ask for what there is not get the page, which leads on; programs get the problem document."""
+
+    async def handle(request: Request, raised: Exception) -> Response:
+        path, accepted = request.url.path, request.headers.get("accept", "")
+        is_missing = getattr(raised, "status_code", 0) == HTTPStatus.NOT_FOUND
+        if is_missing and "text/html" in accepted and not path.startswith(("/v1/", "/web/")):
+            return _page(request, status=404)
+        return await otherwise(request, raised)
+
+    return handle
 
 
 def _page(request: Request, status: int = 200) -> FileResponse:

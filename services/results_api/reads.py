@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from dianzan.domain.codes import folded
 from dianzan.domain.errors import ApiError, MethodNotAllowed, ResultsHidden
 from dianzan.http.asgi import App, Receive, Scope, Send
 from dianzan.process import metrics
@@ -35,6 +36,8 @@ class ReadRoutes:
             return
         state: ResultsState = scope["state"]
         campaign, name, code = matched.groups()
+        if campaign is not None and not campaign.islower():
+            campaign = folded(campaign)
         try:
             allowed = ("GET",) if name == STREAM else ("GET", "HEAD")
             if scope["method"] not in allowed:

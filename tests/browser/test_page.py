@@ -398,6 +398,21 @@ async def test_an_open_page_learns_that_the_campaign_goes_on_and_who_came_to_it(
     await visit.candidate("c09").like()
 
 
+async def test_a_reader_keeps_the_order_and_the_place_when_the_campaign_changes(
+    visit: Visit, campaign: CampaignClient, stores: Stores
+) -> None:
+    await visit.open(campaign)
+    await visit.page.locator("#sort").select_option("district")
+    name = visit.card("c03").locator(".name")
+    await name.focus()
+
+    await stores.lifecycle.import_candidates(campaign.id, [Candidate("c09", "新来的", "person", "", "", "", "", "")])
+
+    await expect(visit.card("c09")).to_be_visible()
+    await expect(visit.page.locator("#sort")).to_have_value("district")
+    await expect(name).to_be_focused()
+
+
 async def test_an_end_that_was_put_off_unheard_is_asked_about_before_the_buttons_lock(
     visit: Visit, new_campaign: NewCampaign, stores: Stores
 ) -> None:

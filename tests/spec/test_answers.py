@@ -109,6 +109,34 @@ async def test_both_spellings_of_a_page_serve_it(open_campaign: CampaignClient, 
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
+@pytest.mark.parametrize("path", ["/nosuch", "/c", "/index.html", "/ID"])
+async def test_people_get_a_page_wherever_there_is_none_and_programs_a_problem(
+    open_campaign: CampaignClient, http: httpx.AsyncClient, path: str
+) -> None:
+    [url] = urls(open_campaign, "results", [path])
+
+    of_people = await http.get(url, headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    of_programs = await http.get(url, headers={"accept": "*/*"})
+
+    assert (of_people.status_code, of_people.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert (of_programs.status_code, of_programs.json()["code"]) == (404, "not_found")
+
+
+async def test_a_campaign_may_be_typed_in_capitals_everywhere(
+    open_campaign: CampaignClient, http: httpx.AsyncClient
+) -> None:
+    known, typed = open_campaign.id, open_campaign.id.upper()
+    assert known != typed
+    voter = await open_campaign.voter()
+    body, token = {"candidates": ["c05"]}, {"authorization": f"Bearer {voter.token}"}
+
+    liked = await http.post(f"{open_campaign.vote_url.replace(known, typed)}/likes", json=body, headers=token)
+    read = await http.get(f"{open_campaign.results_url.replace(known, typed)}/results")
+
+    assert liked.json()["results"][0]["status"] == "counted"
+    assert read.json()["campaign"] == known
+
+
 @pytest.mark.parametrize("path", ["/c/nosuch", "/c/nosuch/", "/c/ID/c17", "/c/ID/c17/more", "/c/"])
 async def test_who_mistypes_a_page_gets_one_that_leads_on(
     open_campaign: CampaignClient, http: httpx.AsyncClient, path: str

@@ -85,6 +85,7 @@ async def test_a_campaign_goes_from_a_file_to_likes_by_four_commands(
     asked = system.cli("campaign", "publish", "by-hand", check=False)
     assert (asked.returncode, "run this again with --yes" in asked.stderr) == (1, True), "it opened in January"
     published = system.cli("campaign", "publish", "by-hand", "--yes")
+    assert system.cli("campaign", "publish", "by-hand").stdout == published.stdout, "again changes nothing"
     shown = json.loads(system.cli("campaign", "show", "by-hand", "--json").stdout)
 
     assert created.stdout.startswith("Created by-hand.")

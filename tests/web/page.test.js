@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { campaignIn, embedTags, firstOf } from "../../services/results_api/web/page/campaign.js";
 import { phaseOf } from "../../services/results_api/web/shared/phase.js";
-import { matches, orders } from "../../services/results_api/web/page/grid.js";
+import { matches, orders, sameWords } from "../../services/results_api/web/page/grid.js";
 import { grouped, initialsOf, toneOf } from "../../services/results_api/web/page/parts.js";
 import { newsOfEvent, newsOfResults } from "../../services/results_api/web/page/results.js";
 import { paragraphsOf } from "../../services/results_api/web/page/story.js";
@@ -103,6 +103,11 @@ test("an event of the stream and a whole answer are the same news", () => {
 test("news of hidden results hold no number", () => {
   const none = { likes: null, people: null, people_estimated: false };
   assert.deepEqual(newsOfEvent({ ...totals, ...none, counts: {} }), { ...totals, ...none, counts: {} });
+});
+
+test("a card stays where only numbers have changed", () => {
+  assert(sameWords(lin, { ...lin, rank: 9, likes: 99, people: 98 }));
+  for (const changed of [{ name: "林" }, { summary: "" }, { photo: "https://a.example/p.jpg" }]) assert(!sameWords(lin, { ...lin, ...changed }));
 });
 
 test("a search finds the candidate in whom every word stands, in any letter case and order", () => {

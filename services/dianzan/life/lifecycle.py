@@ -157,8 +157,15 @@ class Lifecycle:
             await self._require_time_left(campaign)
             # Before anything reads the ledger: two readers that both come to want the whole table would deadlock.
             await step.create_partitions(campaign.rules.window_dates())
-            await step.publish(next_width(campaign.width, len(codes)))
+            if not await self._is_published(campaign):
+                await step.publish(next_width(campaign.width, len(codes)))
         return await self._bring_into_store(campaign_id)
+
+    async def _is_published(self, campaign: StoredCampaign) -> bool:
+        """Whether the store has just this: then no vote API and no open page is told to read anything again."""
+        if campaign.state is not State.published:
+            return False
+        return await self._store.documents.read(campaign.id) == await self._ledger.campaigns.document(campaign)
 
     async def close(self, campaign_id: str, *, early: str = "") -> None:
         """Take no more likes, permanently; `early` says why before `closes`. After this no like is accepted anywhere.

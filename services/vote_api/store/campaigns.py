@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dianzan.domain.campaign import Document
+from dianzan.domain.codes import folded
 from dianzan.domain.errors import CampaignUnknown, DocumentUnreadable, Unavailable
 from dianzan.domain.windows import now_ms
 from dianzan.process import logs, metrics
@@ -27,6 +28,8 @@ class KnownCampaigns:
         try:
             return self._documents[campaign]
         except KeyError:
+            if (small := folded(campaign)) in self._documents:
+                return self._documents[small]
             if not self.loaded:
                 raise Unavailable("The campaigns have not been read from the store yet; ask again.") from None
             raise CampaignUnknown(f"No campaign {campaign[:40]!r} is published here.") from None

@@ -24,6 +24,16 @@ export function matches({ name, pinyin, code, district, category, summary }, que
   return query.split(/\s+/).every((word) => text.includes(folded(word)));
 }
 
+/**
+ * Whether two rows differ in their numbers alone.
+ * @param {ResultRow} one
+ * @param {ResultRow} other
+ */
+export const sameWords = (one, other) => {
+  const numbers = { rank: null, likes: null, people: null };
+  return JSON.stringify({ ...one, ...numbers }) === JSON.stringify({ ...other, ...numbers });
+};
+
 export class Card {
   /**
    * @param {string} campaign
@@ -102,10 +112,20 @@ export class Grid {
     this.listen();
   }
 
-  /** @param {ResultRow[]} candidates */
+  /**
+   * A card whose words have not changed stays, and with it the reader's place and focus.
+   * @param {ResultRow[]} candidates
+   */
   replace(candidates) {
-    this.cards = new Map(candidates.map((each) => [each.code, this.newCard(each)]));
-    this.root.replaceChildren(...Array.from(this.cards.values(), (card) => card.root));
+    const before = this.cards;
+    /** @param {ResultRow} each */
+    const cardOf = (each) => {
+      const known = before.get(each.code);
+      return known && sameWords(known.candidate, each) ? known : this.newCard(each);
+    };
+    this.cards = new Map(candidates.map((each) => [each.code, cardOf(each)]));
+    for (const [code, card] of before) if (this.cards.get(code) !== card) card.root.remove();
+    this.arrange();
   }
 
   listen() {

@@ -52,7 +52,6 @@ export class Page {
       const [campaign, results] = await Promise.all([readCampaign(id), readFirstResults(id)]);
       this.campaign = campaign;
       this.phase = null;
-      this.hidden = null;
       this.grid.replace(results.results);
       this.show(results);
       this.showVoter(this.voter);
