@@ -342,6 +342,29 @@ async def test_a_like_is_told_of_whom_it_was_for_though_a_router_has_gone_on(
     await expect(button.locator("button")).to_have_attribute("data-state", "idle")
 
 
+CLICKS = {
+    "click()": "(button) => button.click()",
+    "an event": "(button) => button.dispatchEvent(new MouseEvent('click', { bubbles: true, composed: true }))",
+    "its methods": "(button) => { const host = button.getRootNode().host; host.tap?.(); host.like?.(); }",
+}
+
+
+@pytest.mark.parametrize("way", CLICKS)
+async def test_a_page_s_script_cannot_tap_for_its_visitors(
+    visit: Visit, campaign: CampaignClient, media_site: MediaSite, way: str
+) -> None:
+    tag = f'<dianzan-like candidate="c01" campaign="{campaign.id}"></dianzan-like>'
+    page = await _article(visit, media_site, campaign, tag)
+    button = page.locator("dianzan-like button")
+    await expect(button).to_have_attribute("data-state", "idle")
+
+    await button.evaluate(CLICKS[way])
+
+    assert await button.get_attribute("data-state") == "idle", "a tap is pending at once"
+    await button.click()
+    await expect(button).to_have_attribute("data-state", "liked")
+
+
 OLDER = {
     "no AbortSignal.timeout": "delete AbortSignal.timeout",
     "no locks": "Object.defineProperty(navigator, 'locks', { value: undefined })",

@@ -62,7 +62,9 @@ async def test_a_step_may_wait_for_long_work_on_other_connections(
         assert await step.has_likes() is False
 
 
-async def test_a_flush_that_stood_still_is_done_again(impatient: Ledger, campaign: StoredCampaign, sql: Sql) -> None:
+async def test_a_flush_that_stood_still_is_done_again(
+    impatient: Ledger, ledger: Ledger, campaign: StoredCampaign, sql: Sql
+) -> None:
     async def ended() -> bool:
         return not await sql.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'idle'")
 
@@ -75,7 +77,7 @@ async def test_a_flush_that_stood_still_is_done_again(impatient: Ledger, campaig
     with pytest.raises(LedgerAway):
         await stand_still()
 
-    assert await insert(impatient, campaign, entry((A, [1]))) == 1
+    assert await insert(ledger, campaign, entry((A, [1]))) == 1
 
 
 async def test_a_flush_that_another_s_lock_holds_up_is_done_again(

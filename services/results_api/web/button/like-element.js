@@ -107,7 +107,8 @@ export class DianzanLike extends HTMLElement {
     this.button.type = "button";
     this.button.setAttribute("part", "button");
     this.button.append(thumb(), this.word, this.named, this.number);
-    this.button.addEventListener("click", () => this.tap());
+    // A person's own: a page's script may click too, and would like for whoever reads it.
+    this.button.addEventListener("click", (event) => { if (event.isTrusted) this.#tap(); });
     const root = this.attachShadow({ mode: "open" });
     dress(root);
     root.append(this.button, this.said);
@@ -230,16 +231,16 @@ export class DianzanLike extends HTMLElement {
     this.said.textContent = text;
   }
 
-  async tap() {
+  async #tap() {
     const { state, words } = this;
     if (!this.joined) return this.say(this.getAttribute("campaign") ? words.unknown : words.no_campaign);
     if (state === "pending" || Date.now() - this.answeredMs < doubleTapMsMax) return;
     if (state === "liked") this.tell({ status: "already_liked", mine: false });
     else if (state === "locked") this.say(words[this.locked || "closed"]);
-    else await this.like();
+    else await this.#like();
   }
 
-  async like() {
+  async #like() {
     const { candidate } = this; // a router may change it before the answer is there
     /** @param {string} text */
     const say = (text) => { if (this.candidate === candidate) this.say(text); };
