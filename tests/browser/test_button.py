@@ -104,9 +104,12 @@ async def test_a_like_whose_every_answer_was_lost_is_found_again(visit: Visit, c
     await _without_answers(visit)
     await expect(visit.candidate("c01").said).to_have_text("没有收到答复，点赞可能已经记上，正在核对…")
     await visit.page.unroute("**/likes/mine")
-    await visit.page.evaluate("dispatchEvent(new Event('online'))")
 
-    await visit.candidate("c01").expect_state("liked")
+    async def found() -> bool:
+        await visit.page.evaluate("dispatchEvent(new Event('online'))")  # heard by whoever waits, not by a request
+        return await visit.candidate("c01").button.get_attribute("data-state") == "liked"
+
+    await until(found, what="the like is found again")
     await expect(visit.candidate("c01").said).to_have_text("点赞成功：候选人1")
     await expect(visit.card("c01").locator(".receipt code")).not_to_be_empty()
     await expect(visit.page.locator("#remaining dd")).to_have_text("2")
@@ -124,7 +127,11 @@ async def test_a_like_that_never_arrived_is_told_as_not_recorded(visit: Visit, c
         await visit.posted(LIKES, tries)
         await visit.page.clock.run_for(25_000)
 
-    await expect(visit.candidate("c01").said).to_have_text("没有记上，请重试")
+    async def told() -> bool:
+        await visit.page.clock.run_for(1_000)  # the last of those jumps may have timed out what was asked for
+        return await visit.candidate("c01").said.text_content() == "没有记上，请重试"
+
+    await until(told, what="it is told as not recorded")
     await visit.candidate("c01").expect_state("idle")
 
 
