@@ -208,12 +208,10 @@ class Reconciler:
 
     async def _look(self, campaign: StoredCampaign) -> None:
         metrics.begin(campaign.id)
-        drifts: dict[int, Drift] = {}
         missing = await self._store.gates.missing(campaign.shards)
-        for shard in [shard for shard in campaign.shards if shard not in missing]:
-            drift = await self._comparison.drift(campaign, shard)
-            if drift:
-                drifts[shard.number] = drift
+        looked_at = [shard for shard in campaign.shards if shard not in missing]
+        found = {shard.number: await self._comparison.drift(campaign, shard) for shard in looked_at}
+        drifts = {number: drift for number, drift in found.items() if drift}
         of_others = {shard.number for shard in self._comparison.foreign if shard.campaign == campaign.id}
         differences = {
             "behind": _by_shard(drifts, -1, of=drifts.keys() - of_others),
@@ -222,8 +220,8 @@ class Reconciler:
         }
         if differences["foreign"] and not campaign.foreign_since:
             await self._ledger.campaigns.set_foreign(campaign, found=True)
-        elif campaign.foreign_since and not drifts and not missing:
-            await self._ledger.campaigns.set_foreign(campaign, found=False)  # those rows are gone
+        elif campaign.foreign_since and not missing and all(drift == {} for drift in found.values()):
+            await self._ledger.campaigns.set_foreign(campaign, found=False)  # every shard was compared: they are gone
         for direction, by_shard in differences.items():
             likes = sum(by_shard.values())
             metrics.DRIFT.labels(campaign.id, direction).set(likes)

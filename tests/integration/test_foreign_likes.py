@@ -96,6 +96,17 @@ async def test_a_restart_of_the_store_brings_none_of_them_in_once_they_are_known
         await way.restorer.restore(way.campaign.id, drain_s_max=5)
 
 
+async def test_a_shard_that_cannot_be_compared_now_does_not_make_them_forgotten(way: Way, sql: Sql) -> None:
+    await pad(sql, way)
+    await look(way)
+
+    async with way.ledger.campaigns.step(way.campaign.id) as step:
+        await step.lock_shards(way.campaign.shards)  # as another worker's long flush
+        await look(await again(way))
+
+    assert (await again(way)).campaign.foreign_since is not None
+
+
 async def test_once_they_are_gone_a_store_that_has_lost_likes_is_rebuilt_again(
     valkey: Redis, way: Way, sql: Sql
 ) -> None:
