@@ -21,7 +21,7 @@ _LINES_LOGGED_MAX = 10
 class SealedCampaigns:
     """Sets `dianzan_seal_differences`; the store is not asked, since it may be gone.
 
-    Of several workers one compares at a time. A Postgres that is down, or that refuses, only puts the comparison off.
+    Of several workers one compares. A Postgres that is down, or that refuses, puts the comparison off by an hour.
     """
 
     def __init__(self, ledger: Ledger) -> None:

@@ -28,7 +28,7 @@ async def way(valkey: Redis, ledger: Ledger, valkey_link: LikeLink) -> Way:
 
 async def later(sql: Sql, way: Way, interval: str) -> None:
     """As it is after so long."""
-    back = "UPDATE seals SET compared_at = compared_at - $2::text::interval WHERE campaign = $1"
+    back = "UPDATE seals SET compare_after = compare_after - $2::text::interval WHERE campaign = $1"
     await sql.execute(back, way.campaign.number, interval)
 
 
@@ -55,12 +55,12 @@ async def test_another_worker_compares_nothing_again_and_tells_what_was_found(wa
     await sql.execute("UPDATE sealed_tallies SET rank = 9 WHERE campaign = $1 AND candidate = 1", way.campaign.number)
     await SealedCampaigns(way.ledger).run_once()
     metrics.SEAL_DIFFERENCES.labels(way.campaign.id).set(0)
-    compared = await sql.fetchval("SELECT compared_at FROM seals WHERE campaign = $1", way.campaign.number)
+    compared = await sql.fetchval("SELECT compare_after FROM seals WHERE campaign = $1", way.campaign.number)
 
     await SealedCampaigns(way.ledger).run_once()
 
     assert differences(way) == 3
-    assert await sql.fetchval("SELECT compared_at FROM seals WHERE campaign = $1", way.campaign.number) == compared
+    assert await sql.fetchval("SELECT compare_after FROM seals WHERE campaign = $1", way.campaign.number) == compared
 
 
 async def test_what_was_mended_is_told_after_ten_minutes(way: Way, sql: Sql) -> None:
@@ -75,6 +75,28 @@ async def test_what_was_mended_is_told_after_ten_minutes(way: Way, sql: Sql) -> 
     await SealedCampaigns(way.ledger).run_once()
 
     assert differences(way) == 0
+
+
+async def test_a_comparison_that_came_to_no_end_is_made_again_in_an_hour(
+    way: Way, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = SealedCampaigns(way.ledger)
+    with monkeypatch.context() as broken:
+        broken.setattr(sealed_campaigns, "recount", _away)
+        with pytest.raises(LedgerAway):
+            await looking.run_once()
+    await sql.execute("UPDATE sealed_tallies SET rank = 9 WHERE campaign = $1 AND candidate = 1", way.campaign.number)
+    await looking.run_once()
+    assert differences(way) == 0, "another worker may be at it"
+    await later(sql, way, "1 hour")
+
+    await looking.run_once()
+
+    assert differences(way) == 3
+
+
+async def _away(*_asked: object) -> None:
+    raise LedgerAway("it restarts")
 
 
 async def test_a_postgres_that_is_away_puts_the_look_off(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:

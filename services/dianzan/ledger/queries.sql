@@ -267,16 +267,16 @@ SELECT likes.campaign, date_trunc('hour', liked_at, rules ->> 'timezone'),
 FROM likes JOIN campaigns ON campaigns.number = likes.campaign WHERE likes.campaign = $1 GROUP BY 1, 2, 3;
 
 -- name: claim_comparison
--- For one worker, a day after the last time, or ten minutes where something differed then.
-UPDATE seals SET compared_at = now()
-WHERE campaign = $1 AND (
-    compared_at IS NULL
-    OR compared_at < now() - CASE WHEN differences > 0 THEN interval '10 minutes' ELSE interval '1 day' END
-)
+-- For one worker, a day after the last time, or ten minutes where something differed then. An hour later another one may,
+-- should this one never tell what it found; 250 million likes take minutes.
+UPDATE seals SET compare_after = now() + interval '1 hour'
+WHERE campaign = $1 AND (compare_after IS NULL OR compare_after < now())
 RETURNING campaign;
 
 -- name: set_differences
-UPDATE seals SET differences = $2 WHERE campaign = $1;
+UPDATE seals
+SET differences = $2, compare_after = now() + CASE WHEN $2 > 0 THEN interval '10 minutes' ELSE interval '1 day' END
+WHERE campaign = $1;
 
 -- name: differences
 SELECT differences FROM seals WHERE campaign = $1;

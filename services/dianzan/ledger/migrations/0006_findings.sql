@@ -3,5 +3,5 @@
 -- Since when the ledger is known to hold likes that the store never took.
 ALTER TABLE campaigns ADD COLUMN foreign_since timestamptz;
 
--- When a worker last began to compare a sealed campaign with its seal, and how much differed then.
-ALTER TABLE seals ADD COLUMN compared_at timestamptz, ADD COLUMN differences integer NOT NULL DEFAULT 0;
+-- When a sealed campaign is to be compared with its seal again (null: at once), and how much differed the last time.
+ALTER TABLE seals ADD COLUMN compare_after timestamptz, ADD COLUMN differences integer NOT NULL DEFAULT 0;
