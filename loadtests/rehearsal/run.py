@@ -233,7 +233,7 @@ class Rehearsal:
 
     async def _backlog_bytes(self) -> int:
         streams = [keys.stream(Shard(CAMPAIGN, shard)) for shard in range(SHARDS)]
-        return (await durability.room(self._client, streams)).backlog
+        return (await durability.room(self._client, streams)).backlog or 0
 
 
 async def _patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -403,6 +403,7 @@ async def test_what_cannot_be_read_can_be_attested_and_is_shown_as_attested(clie
         watch.require(nodes.all()[0])
         assert watch.ready
         assert "attested by DIANZAN_ATTEST_STORE" in watch.attested[0]
+        assert all(f"{command} was refused" in watch.attested[0] for command in ("CONFIG GET", "INFO"))
         assert "\ndianzan_store_attested 1.0\n" in generate_latest().decode()
 
 
@@ -450,6 +451,7 @@ async def test_a_server_that_hides_a_stream_s_size_still_has_its_memory_and_disk
         assert "99% of the store's disk is used" in said
         assert "appendfsync is 'everysec'" in said
         assert ("MEMORY USAGE was refused" in said) is not attested
+        assert f'dianzan_backlog_bytes{{server="{nodes.all()[0].address}"}}' not in generate_latest().decode()
         assert bool(watch.attested) is attested
 
 

@@ -163,11 +163,11 @@ def confirmed(replies: Sequence[object]) -> bool:
 class Room:
     """How full a server is: `memory` used of its limit (0 to 1), `backlog` bytes of the streams asked about.
 
-    What it may not tell is 0, and named in `untold`.
+    None is what it may not tell, which `untold` names.
     """
 
-    memory: float
-    backlog: int
+    memory: float | None
+    backlog: int | None
     untold: str = ""
 
 
@@ -188,11 +188,11 @@ async def room(client: Redis, streams: Sequence[str]) -> Room:
                 pipeline.memory_usage(stream)
             info, *sizes = await pipeline.execute(raise_on_error=False)
     refused = [f"{name} was refused: {found}" for name, found in zip(asked, (info, *sizes), strict=True) if _no(found)]
-    memory = 0.0
+    memory = None
     if not _no(info):
         limit = int(info["maxmemory"]) or int(info["total_system_memory"])
         memory = int(info["used_memory"]) / limit
-    backlog = sum(size or 0 for size in sizes if not _no(size))
+    backlog = None if any(map(_no, sizes)) else sum(size or 0 for size in sizes)
     return Room(memory, backlog, refused[0] if refused else "")
 
 

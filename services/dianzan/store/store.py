@@ -80,9 +80,9 @@ class Store:
         return int(seconds * 1000 + micros // 1000)
 
     async def memory_share(self, shard: Shard) -> float:
-        """Memory that the server of a shard uses, of its limit (0 to 1)."""
+        """Memory that the server of a shard uses, of its limit (0 to 1); 1 if it may not tell."""
         room: durability.Room = await self._calls.one(keys.gate(shard), lambda client: durability.room(client, []))
-        return room.memory
+        return 1.0 if room.memory is None else room.memory
 
     async def clear(self, shard: Shard) -> None:
         """Remove what a shard may still hold except gate and stream: counts, people, all marks, and entries kept.

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from prometheus_client import Gauge
+
 from dianzan.domain.errors import (
     ClockSkewed,
     NoRoom,
@@ -26,6 +28,7 @@ from dianzan.store import durability
 from dianzan.store.nodes import Node
 
 DURABILITY_EVERY_S: Final = 10.0
+_ATTESTED: Final = "attested by DIANZAN_ATTEST_STORE:"
 
 
 @dataclass(slots=True)
@@ -95,7 +98,10 @@ class HealthCheck:
 
     def _untold(self, health: Health, error: StoreUntold) -> None:
         if self._attest_store:
-            health.attested = f"attested by DIANZAN_ATTEST_STORE: {error}"
+            if not health.attested:
+                health.attested = f"{_ATTESTED} {error}"
+            elif str(error) not in health.attested:
+                health.attested += f"; {error}"
         else:
             advice = "allow it to this user, or attest the store's settings by DIANZAN_ATTEST_STORE=true"
             untold = f"{error}: {advice}"
@@ -119,11 +125,11 @@ class HealthCheck:
         room = await durability.room(node.client, streams)
         if room.untold:
             self._untold(health, StoreUntold(room.untold))
-        metrics.STORE_MEMORY_SHARE.labels(node.address).set(room.memory)
-        metrics.BACKLOG_BYTES.labels(node.address).set(room.backlog)
-        if room.memory >= STORE_FULL_SHARE:
+        _show(metrics.STORE_MEMORY_SHARE, node, room.memory)
+        _show(metrics.BACKLOG_BYTES, node, room.backlog)
+        if room.memory is not None and room.memory >= STORE_FULL_SHARE:
             return f"{room.memory:.0%} of the store's memory is used: {STORE_FULL_SHARE:.0%} is the most"
-        if room.backlog >= self._backlog_bytes_max:
+        if room.backlog is not None and room.backlog >= self._backlog_bytes_max:
             return f"{room.backlog} bytes wait for the ledger: {self._backlog_bytes_max} is the most"
         return self._disk_fullness()
 
@@ -136,6 +142,14 @@ class HealthCheck:
         if share < STORE_FULL_SHARE:
             return ""
         return f"{share:.0%} of the store's disk is used: {STORE_FULL_SHARE:.0%} is the most"
+
+
+def _show(gauge: Gauge, node: Node, value: float | None) -> None:
+    """What is not told has no number: 0 would be one."""
+    if value is None:
+        gauge.remove_by_labels({"server": node.address})
+    else:
+        gauge.labels(node.address).set(value)
 
 
 async def _skew(node: Node) -> str:
