@@ -51,9 +51,13 @@ def create_app(settings: ResultsSettings) -> App:
         allow_headers=["*"],
         expose_headers=["date", "etag", "retry-after"],
     )
-    for kind in (ApiError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, problem.handler(Response))
-    app.add_exception_handler(HTTPException, pages.or_no_page(problem.handler(Response)))
+    of_programs = problem.handler(Response)
+    for kind, handler in (
+        (ApiError, of_programs),
+        (RequestValidationError, of_programs),
+        (HTTPException, pages.or_no_page(of_programs)),
+    ):
+        app.add_exception_handler(kind, handler)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     return Strict(ReadRoutes(app))
 

@@ -7,8 +7,8 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Container
-from ipaddress import ip_address
 
+from dianzan.domain.addresses import network
 from dianzan.domain.errors import CampaignUnknown, Unavailable
 from dianzan.domain.limits import STREAMS_SHARE
 from dianzan.http.asgi import Message, Receive, Send
@@ -25,16 +25,6 @@ _RETRY: Message = {"type": "http.response.body", "body": b"retry: 2000\n\n", "mo
 _END: Message = {"type": "http.response.body", "body": b""}
 
 
-def _network(address: str) -> str:
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 4 or parsed.ipv4_mapped is not None:
-        return str(parsed)
-    return parsed.packed[:8].hex()
-
-
 class Streams:
     """Sends each reader the campaign's event: at once, after every change, and again in quiet times.
 
@@ -48,7 +38,7 @@ class Streams:
         """`proxies`: addresses that stand for others, and have no share of their own."""
         self._event_of, self._readers_max, self._proxies = event_of, readers_max, proxies
         self._share = max(1, int(readers_max * STREAMS_SHARE))
-        self._open_of: Counter[str] = Counter()
+        self._open_of: Counter[bytes] = Counter()
         self._next: dict[str, list[asyncio.Event]] = {}
         self._told_at: dict[str, float] = {}
         self._changed: set[str] = set()
@@ -87,10 +77,10 @@ class Streams:
         Raises CampaignUnknown; Unavailable above the limit of all, and of one address (of IPv6 a /64, which is a line).
         """
         self._event_of(campaign)
-        network = "" if address in self._proxies else _network(address)
-        if self._open >= self._readers_max or self._open_of[network] >= self._share:
+        shares = b"" if address in self._proxies else network(address, 4, 8) or b"?"
+        if self._open >= self._readers_max or self._open_of[shares] >= self._share:
             raise Unavailable("Too many open streams here; poll the results instead.", retry_after_s=30)
-        self._count(+1, network)
+        self._count(+1, shares)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(self._send(campaign, send))
@@ -98,7 +88,7 @@ class Streams:
                     pass
                 sending.cancel()
         finally:
-            self._count(-1, network)
+            self._count(-1, shares)
 
     async def _send(self, campaign: str, send: Send) -> None:
         groups = self._groups(campaign)
@@ -142,12 +132,12 @@ class Streams:
             known = self._frames[campaign] = event, {"type": "http.response.body", "body": framed, "more_body": True}
         return known[1]
 
-    def _count(self, change: int, network: str) -> None:
+    def _count(self, change: int, shares: bytes) -> None:
         self._open += change
-        if network:
-            self._open_of[network] += change
-            if not self._open_of[network]:
-                del self._open_of[network]
+        if shares:
+            self._open_of[shares] += change
+            if not self._open_of[shares]:
+                del self._open_of[shares]
         metrics.STREAMS.set(self._open)
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import ipaddress
 import re
 import secrets
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import product
 from math import inf
 
 import msgspec
 
+from dianzan.domain.addresses import network
 from dianzan.domain.errors import TokenExpired, TokenInvalid, TokenRevoked
 
 KEY_BYTES = 32
@@ -153,18 +152,7 @@ class CampaignKey:
 
     def network_tag(self, address: str) -> int:
         """A signed 32-bit keyed hash of the address's prefix (/24 or /48); 0 if there is no address."""
-        prefix = _prefix(address)
+        prefix = network(address, 3, 6)
         if not prefix:
             return 0
         return int.from_bytes(blake2b(prefix, key=self._network, digest_size=4).digest(), "big", signed=True)
-
-
-@lru_cache(maxsize=65_536)
-def _prefix(address: str) -> bytes:
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return b""
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return parsed.packed[: 3 if parsed.version == 4 else 6]

@@ -14,7 +14,8 @@ DOCS_PATHS: Final = ("/docs", "/redoc")
 
 
 NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
-OF_DATA: Final = (NO_SNIFF, (b"content-security-policy", _DATA.encode()), (b"referrer-policy", b"no-referrer"))
+_NO_REFERRER: Final = (b"referrer-policy", b"no-referrer")
+OF_DATA: Final = (NO_SNIFF, (b"content-security-policy", _DATA.encode()), _NO_REFERRER)
 
 
 class Strict:
@@ -45,9 +46,5 @@ class Strict:
 
 def _completed(headers: list[tuple[bytes, bytes]], policy: str) -> list[tuple[bytes, bytes]]:
     named = {name.lower() for name, _value in headers}
-    wanted = (
-        (b"x-content-type-options", b"nosniff"),
-        (b"content-security-policy", policy.encode()),
-        (b"referrer-policy", b"no-referrer"),
-    )
+    wanted = (NO_SNIFF, (b"content-security-policy", policy.encode()), _NO_REFERRER)
     return [*headers, *(header for header in wanted if header[0] not in named)]

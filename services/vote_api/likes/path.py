@@ -28,6 +28,7 @@ from dianzan.domain.voters import Voter
 from dianzan.domain.windows import now_ms
 from dianzan.domain.wire import Outcome, Status
 from dianzan.http import problem
+from dianzan.http.headers import NO_SNIFF
 from dianzan.http.openapi import encode
 from dianzan.process import background, logs, metrics
 from dianzan.store.marks import Marks
@@ -42,8 +43,7 @@ _log = logs.get(__name__)
 # Called once a request with the answer's status, its header lines (each ended by CR LF) and its body.
 Reply = Callable[[int, bytes, bytes], None]
 
-_NO_SNIFF = b"x-content-type-options: nosniff\r\n"
-_OPEN_TO_ALL = b"access-control-allow-origin: *\r\naccess-control-expose-headers: retry-after\r\n" + _NO_SNIFF
+_OPEN_TO_ALL = b"access-control-allow-origin: *\r\naccess-control-expose-headers: retry-after\r\n%b: %b\r\n" % NO_SNIFF
 _HEAD_OF_ANSWER = b"content-type: application/json\r\ncache-control: no-store\r\n" + _OPEN_TO_ALL
 _WAIVED = b"dianzan-promise: waived\r\n"
 _ANSWERED = metrics.REQUESTS.labels("ok")
