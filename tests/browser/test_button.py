@@ -408,6 +408,27 @@ async def test_a_button_without_a_candidate_is_locked_and_asks_for_nothing(
     assert (visit.posts(VOTERS), visit.posts(LIKES)) == (0, 0)
 
 
+@pytest.mark.parametrize("late", ["candidate", "campaign"])
+async def test_a_button_whose_script_names_the_rest_later_works_then_and_is_locked_without(
+    visit: Visit, campaign: CampaignClient, media_site: MediaSite, late: str
+) -> None:
+    attributes = {"candidate": "c01", "campaign": campaign.id}
+    value = attributes.pop(late)
+    [(name, known)] = attributes.items()
+    page = await _article(visit, media_site, campaign, f'<dianzan-like {name}="{known}"></dianzan-like>')
+    element, button = page.locator("dianzan-like"), page.locator("dianzan-like button")
+    await expect(button).to_have_attribute("data-state", "locked")
+
+    await element.evaluate("(element, [name, value]) => element.setAttribute(name, value)", [late, value])
+    await expect(button).to_have_attribute("data-state", "idle")
+    await element.evaluate("(element, name) => element.removeAttribute(name)", late)
+    await expect(button).to_have_attribute("data-state", "locked")
+    await element.evaluate("(element, [name, value]) => element.setAttribute(name, value)", [late, value])
+    await button.click()
+
+    await expect(button).to_have_attribute("data-state", "liked")
+
+
 async def test_what_is_copied_of_a_receipt_is_the_receipt(new_visit: NewVisit, campaign: CampaignClient) -> None:
     visit = await new_visit(permissions=["clipboard-read", "clipboard-write"])
     answers: list[dict[str, Any]] = []

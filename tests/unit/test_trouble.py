@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -50,3 +51,9 @@ def test_the_end_is_told_once_after_a_quiet_while(told: Callable[..., list[Told]
         ("up", 3),
         ("away", 0),
     ]
+
+
+def test_reasons_that_never_repeat_are_told_as_one_and_fill_no_memory(told: Callable[..., list[Told]]) -> None:
+    reasons = ["".join(three) for three in product("abcdefgh", repeat=3)]  # 512
+
+    assert len(told([(0, reason) for reason in reasons])) == trouble.KINDS_MAX + 1

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import structlog
 
 TELL_AGAIN_S: Final = 60.0
+KINDS_MAX: Final = 100  # of reasons told apart; more are one, so that a text which never repeats fills no memory
 QUIET_S: Final = 5.0  # without the trouble before it is over: one that comes and goes is told as one
 
 _NUMBER: Final = re.compile(r"\b\d+\b")
@@ -44,9 +45,12 @@ class Trouble:
         if not self._told_s:
             self._began_s = now_s
         self._seen_s = now_s
-        told_s = self._told_s.get(kind(reason))
+        of_kind = kind(reason)
+        if of_kind not in self._told_s and len(self._told_s) >= KINDS_MAX:
+            of_kind = ""
+        told_s = self._told_s.get(of_kind)
         if told_s is None or now_s - told_s >= TELL_AGAIN_S:
-            self._told_s[kind(reason)] = now_s
+            self._told_s[of_kind] = now_s
             tell = getattr(self._log, self._level)
             tell(self._event, **self._fields, **fields, reason=reason, for_s=round(now_s - self._began_s))
 

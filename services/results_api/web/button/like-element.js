@@ -96,7 +96,8 @@ export class DianzanLike extends HTMLElement {
     super();
     this.answeredMs = 0;
     /** @type {Voter | null} */
-    this.joined = null; // while the element is in a document
+    this.joined = null; // while the element is in a document and names whom it is for
+    this.placed = false; // whether it is in one, all attributes of its tag read
     this.render = this.render.bind(this);
     this.word = span("word");
     this.named = span("unseen");
@@ -115,10 +116,12 @@ export class DianzanLike extends HTMLElement {
   }
 
   connectedCallback() {
+    this.placed = true;
     this.join();
   }
 
   disconnectedCallback() {
+    this.placed = false;
     this.leave();
   }
 
@@ -128,10 +131,10 @@ export class DianzanLike extends HTMLElement {
    * @param {string | null} after
    */
   attributeChangedCallback(name, before, after) {
-    // Before `connectedCallback` nothing has been joined: an element that stood there before the script is connected.
-    if (before === after || !this.joined) return;
+    // An element that stood there before the script is in the document already, and its attributes come one by one.
+    if (before === after || !this.placed) return;
     if (name === "candidate") this.say("");
-    if (name === "campaign") this.join();
+    if (name === "campaign" || !this.joined || !this.getAttribute("candidate")) this.join();
     else this.render();
   }
 
@@ -151,6 +154,8 @@ export class DianzanLike extends HTMLElement {
   /** A button of no campaign or no candidate at all: it is there, and says so. */
   lock() {
     this.word.textContent = this.words.idle;
+    this.named.textContent = "";
+    this.number.textContent = "";
     this.button.dataset.state = "locked";
     this.button.setAttribute("aria-disabled", "true");
   }
