@@ -400,6 +400,13 @@ def test_a_name_that_nobody_sees_is_refused(name: str) -> None:
         ("a\u200eb", "invisible character U+200E"),
         ("a\u2066b", "invisible character U+2066"),
         ("a\u2028b", "line break"),
+        ("谢\u034f伟", "invisible character U+034F"),
+        ("谢\ufe00伟", "invisible character U+FE00"),
+        ("谢\u200d伟", "invisible character U+200D"),
+        ("谢\u3164伟", "invisible character U+3164"),
+        ("谢\U000e0061伟", "invisible character U+E0061"),
+        ("a" + 5 * "\u0301", "more than 4 marks on one letter"),
+        ("谢\ufffd", "a character that was lost before"),
     ],
 )
 def test_a_name_with_something_hidden_is_refused(name: str, said: str) -> None:
@@ -407,7 +414,17 @@ def test_a_name_with_something_hidden_is_refused(name: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["👩\u200d🚒 消防队", "می\u200cخواهم", "🏴\U000e0067\U000e0062\U000e007f", "é́", "〇", "㐀"]
+    "name",
+    [
+        "👩\u200d🚒 消防队",
+        "می\u200cخواهم",
+        "🏴\U000e0067\U000e0062\U000e007f",
+        "é́",
+        "〇",
+        "㐀",
+        "1\ufe0f\u20e3 号",
+        "❤\ufe0f 队",
+    ],
 )
 def test_a_name_of_any_script_is_kept(name: str) -> None:
     [candidate] = read_roster("a.csv", f"code,name\nc01,{name}\n".encode("utf-8-sig")).candidates

@@ -15,6 +15,8 @@ _BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u2
 # They join letters of several scripts and parts of one picture: a name may need them.
 _JOINERS: Final = frozenset("\u200c\u200d")
 _SELECTORS: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))
+LOST: Final = "\ufffd"  # what a program writes for a character that it cannot keep
+_KEYCAP: Final = "\u20e3"
 _FLAG: Final = "\U0001f3f4"  # which letters of tags follow, to name a part of a country
 MARKS_MAX: Final = 4
 _SUBDIVISION_FLAGS: Final = range(0xE0020, 0xE0080)
@@ -28,20 +30,19 @@ def fault_of(text: str, *, long: bool = False) -> str | None:
 
     A `long` text may have line breaks and tabs. An empty text is for the caller to judge.
     """
-    marks, is_seen = 0, any(map(is_visible, text))
+    is_seen = any(map(is_visible, text))
+    marks = 0
     for place, char in enumerate(text):
         marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
         if marks > MARKS_MAX:
             return f"has more than {MARKS_MAX} marks on one letter; type the text again without them"
-        if is_seen and not long and _acts_unseen(text, place):
-            return f"has the invisible character U+{ord(char):04X}; type the text again without it"
+        if char == LOST:
+            return f"has the sign {LOST} for a character that was lost before; type the text again"
         if char in _LINE_BREAKS and not (long and char in _IN_LONG_TEXTS):
             return f"has a line break or a tab (U+{ord(char):04X}); write it on one line"
-        if _is_hidden(char, long=long):
+        if _is_hidden(char, long=long) or (is_seen and not long and _acts_unseen(text, place)):
             return f"has the invisible character U+{ord(char):04X}; type the text again without it"
-    if text and not is_seen:
-        return "has no character that can be seen; type it again"
-    return None
+    return None if is_seen or not text else "has no character that can be seen; type it again"
 
 
 def _acts_unseen(text: str, place: int) -> bool:
@@ -49,6 +50,8 @@ def _acts_unseen(text: str, place: int) -> bool:
     char, before = text[place], text[place - 1] if place else ""
     if char == "\u034f" or char in _BLANK_LETTERS:
         return True
+    if char in _SELECTORS and text[place + 1 : place + 2] == _KEYCAP:
+        return False  # 1️⃣ is a digit, a selector and a frame
     if char in _JOINERS or char in _SELECTORS:
         # Between the parts of a picture, and in scripts that join their letters; Chinese and Latin do not.
         return not before or before.isascii() or unicodedata.name(before, "").startswith(("CJK", "LATIN", "HANGUL"))

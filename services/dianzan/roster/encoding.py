@@ -59,8 +59,6 @@ def _plausible(text: str) -> str:
     for number, line in enumerate(text.split("\n"), 1):
         if _HAN_BETWEEN_LETTERS.search(line):
             raise RefusedError(f"it is neither UTF-8 nor GBK: line {number} would be {quoted(line.strip())}; {SAVE_AS}")
-        if "\ufffd" in line:
-            raise RefusedError(f"line {number} has lost characters when it was saved before; {SAVE_AS}")
     rare = [char for char in _ANY_HAN.findall(text) if not _is_common(char)]
     if len(rare) > len(_ANY_HAN.findall(text)) / 2:
         line = next(line for line in text.split("\n") if rare[0] in line)
@@ -76,9 +74,9 @@ def _is_utf8(raw: bytes) -> bool:
         return False
 
 
-def _is_common(char: str) -> bool:
+def _is_common(text: str) -> bool:
     try:
-        char.encode("gb2312")
+        text.encode("gb2312")
     except UnicodeEncodeError:
         return False
     return True
@@ -112,8 +110,4 @@ def _is_plain_chinese(text: str) -> bool:
     """Whether all letters beyond ASCII are common Chinese characters, none of them inside an English word."""
     if not _ANY_HAN.search(text) or _OTHER_LETTER.search(text) or _HAN_IN_A_WORD.search(text):
         return False
-    try:
-        text.encode("gb2312")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return _is_common(text)
